@@ -1,0 +1,33 @@
+//! Estuary: a gateway that answers `/ipfs/<cid>` from memory, then from disk.
+//!
+//! A request enters at [`http`], becomes a `ContentRequest` in [`gateway`], and every block it
+//! needs comes from [`retrieval`], the ladder. What is uploaded enters at [`upload`], becomes a
+//! UnixFS DAG in [`ipld`], and is pinned in [`blockstore`] before it is acknowledged. [`app`]
+//! builds every room and gives each its parts. A room may use lower storeys only; the map is
+//! ARCHITECTURE.md, and `tests/tidy.rs` holds it.
+
+// Storey 7
+pub mod app;
+pub mod cli;
+pub mod config;
+// Storey 6
+pub mod http;
+// Storey 5
+pub mod gateway;
+pub mod upload;
+// Storey 4
+pub mod retrieval;
+// Storey 3
+pub mod accounts;
+pub mod blockstore;
+pub mod cache;
+// Storey 1
+pub mod db;
+pub mod ipld;
+// Storey 0
+pub mod block;
+pub mod metrics;
+pub mod task;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

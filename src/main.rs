@@ -1,0 +1,3 @@
+//! Estuary.
+
+fn main() {}
