@@ -89,7 +89,6 @@ fn digest_length(code: u64) -> Option<usize> {
         Code::Sha2_512 | Code::Sha3_512 | Code::Keccak512 | Code::Blake2b512 => Some(64),
         Code::Sha3_224 | Code::Keccak224 => Some(28),
         Code::Sha3_384 | Code::Keccak384 => Some(48),
-        _ => None,
     }
 }
 
