@@ -1,0 +1,56 @@
+//! What each codec may contain: links, values, and the rules of well-formedness.
+
+use crate::block::{Block, Cid, codec};
+
+use super::{Error, dag_cbor, dag_json};
+
+/// How deep arrays and maps may nest inside one block.
+pub const DEPTH_MAX: usize = 128;
+
+/// Where a path leads inside one block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// To a link, after the first `consumed` segments.
+    Link {
+        /// The link.
+        cid: Cid,
+        /// How many segments led to it; the rest go on in the linked block.
+        consumed: usize,
+    },
+    /// All segments were used up and lead to a value that is not a link.
+    Value,
+    /// The segment with this index names nothing.
+    Missing(usize),
+}
+
+/// Follows path segments inside a DAG-CBOR or DAG-JSON block up to the first link. Blocks of other
+/// codecs have nothing inside: their first segment is missing.
+pub fn resolve<S: AsRef<str>>(block: &Block, segments: &[S]) -> Result<Resolved, Error> {
+    match block.cid().codec() {
+        codec::DAG_CBOR => dag_cbor::resolve(block.data(), segments),
+        codec::DAG_JSON => dag_json::resolve(block.data(), segments),
+        _ if segments.is_empty() => Ok(Resolved::Value),
+        _ => Ok(Resolved::Missing(0)),
+    }
+}
+
+/// Checks that a block of one of the CBOR and JSON codecs is well-formed; other codecs pass.
+pub fn validate(codec: u64, data: &[u8]) -> Result<(), Error> {
+    match codec {
+        codec::DAG_CBOR => dag_cbor::validate(data),
+        codec::DAG_JSON => dag_json::validate(data),
+        codec::CBOR => dag_cbor::validate_plain(data),
+        codec::JSON => dag_json::validate_plain(data),
+        _ => Ok(()),
+    }
+}
+
+/// Calls `found` with each link of the block, in order.
+pub fn for_each_link(block: &Block, found: &mut dyn FnMut(Cid)) -> Result<(), Error> {
+    match block.cid().codec() {
+        codec::RAW | codec::JSON | codec::CBOR | codec::LIBP2P_KEY => Ok(()),
+        codec::DAG_CBOR => dag_cbor::for_each_link(block.data(), found),
+        codec::DAG_JSON => dag_json::for_each_link(block.data(), found),
+        other => Err(Error::UnknownCodec(other)),
+    }
+}

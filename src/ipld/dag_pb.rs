@@ -1,0 +1,1 @@
+//! MerkleDAG protobuf nodes.
