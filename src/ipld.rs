@@ -12,6 +12,7 @@ pub mod dag_cbor;
 pub mod dag_json;
 pub mod dag_pb;
 pub mod path;
+mod protobuf;
 pub mod unixfs;
 pub mod walk;
 
