@@ -54,3 +54,26 @@ pub fn for_each_link(block: &Block, found: &mut dyn FnMut(Cid)) -> Result<(), Er
         other => Err(Error::UnknownCodec(other)),
     }
 }
+
+/// Reads the CID that these bytes are.
+pub(crate) fn read_cid_whole(bytes: &[u8]) -> Result<Cid, Error> {
+    match read_cid(bytes)? {
+        (cid, rest) if rest.is_empty() => Ok(cid),
+        _ => Err(Error::Malformed { format: "CID", reason: "bytes follow it" }),
+    }
+}
+
+/// Reads the CID that these bytes begin with; gives what follows it, too.
+pub(crate) fn read_cid(bytes: &[u8]) -> Result<(Cid, &[u8]), Error> {
+    let mut rest = bytes;
+    match Cid::read_bytes(&mut rest) {
+        Ok(cid) => Ok((cid, rest)),
+        Err(_) => Err(Error::Malformed { format: "CID", reason: "its bytes cannot be read" }),
+    }
+}
+
+/// A path segment as the index of an array: decimal, without a sign or leading zeros.
+pub(super) fn array_index(segment: &str) -> Option<u64> {
+    let plain = segment == "0" || segment.starts_with(|c: char| matches!(c, '1'..='9'));
+    segment.parse().ok().filter(|_| plain)
+}
