@@ -1,15 +1,25 @@
 //! Content paths: `/ipfs/{cid}/a/b`, as they arrive in a request.
 
-use crate::block::Cid;
+use std::borrow::Cow;
+
+use cid::Version;
+
+use crate::block::{Cid, check_cid};
 
 use super::Error;
+use super::codec::read_cid_whole;
 
 /// Longest path, in bytes, as it stands in the request.
 pub const PATH_BYTES_MAX: usize = 8 << 10;
 /// Most segments below the root.
 pub const SEGMENTS_MAX: usize = 256;
+/// Longest text of a CID: 36 bytes in base 2, and longer digests in denser bases. Some bases take
+/// quadratic time, so this comes before decoding.
+const CID_TEXT_BYTES_MAX: usize = 512;
+/// How much of a faulty path an error repeats.
+const PATH_SHOWN_CHARS_MAX: usize = 256;
 
-/// A parsed content path. Segments are percent-decoded once.
+/// A parsed content path. Segments are percent-decoded once; `.` and `..` are names like others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentPath {
     /// The CID the path starts from.
@@ -23,26 +33,114 @@ pub struct ContentPath {
 }
 
 impl ContentPath {
-    /// Parses `/ipfs/{cid}[/path]`, percent-encoded, without a query.
+    /// Parses `/ipfs/{cid}[/path]`, percent-encoded, without a query. A path over
+    /// [`PATH_BYTES_MAX`] is [`Error::Limit`], every other fault [`Error::Path`].
     pub fn parse(path: &str) -> Result<Self, Error> {
-        let fault = |reason: &str| Error::Path { path: path.into(), reason: reason.into() };
-        let rest = path.strip_prefix("/ipfs/").ok_or_else(|| fault("it must start with /ipfs/"))?;
+        if path.len() > PATH_BYTES_MAX {
+            return Err(Error::Limit { what: "the path", limit: PATH_BYTES_MAX as u64 });
+        }
+        let rest = path
+            .strip_prefix("/ipfs/")
+            .ok_or_else(|| fault(path, "it does not start with /ipfs/"))?;
         let (root, below) = rest.split_once('/').unwrap_or((rest, ""));
-        let root = parse_cid(root).map_err(|error| fault(&error.to_string()))?;
+        let root = decode(root)
+            .ok_or(Error::Malformed { format: "CID", reason: "it has a bad percent-escape" })
+            .and_then(|root| parse_cid(&root))
+            .map_err(|error| fault(path, &error.to_string()))?;
         Ok(Self {
             root,
-            segments: below.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
+            segments: parse_segments(below).map_err(|reason| fault(path, reason))?,
             trailing_slash: path.ends_with('/'),
             original: path.to_owned(),
         })
     }
 }
 
+fn fault(path: &str, reason: &str) -> Error {
+    let shown = match path.char_indices().nth(PATH_SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", path.get(..end).unwrap_or_default()),
+        None => path.to_owned(),
+    };
+    Error::Path { path: shown.into(), reason: reason.into() }
+}
+
+fn parse_segments(below: &str) -> Result<Vec<String>, &'static str> {
+    let mut segments = Vec::new();
+    for segment in below.split('/').filter(|segment| !segment.is_empty()) {
+        if segments.len() == SEGMENTS_MAX {
+            return Err("it has more than 256 segments");
+        }
+        let name = decode(segment).ok_or("a percent-escape is not two hex digits, or not UTF-8")?;
+        segments.push(name.into_owned());
+    }
+    Ok(segments)
+}
+
+/// Percent-decodes once. `None` for an incomplete escape, and for what is not UTF-8 afterwards.
+fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    let mut escapes = segment.split('%').skip(1).map(|after| after.as_bytes().get(..2));
+    let hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    escapes
+        .all(|digits| digits.is_some_and(hex))
+        .then(|| percent_encoding::percent_decode_str(segment).decode_utf8().ok())
+        .flatten()
+}
+
 /// Reads a CID in its text form: version 0, or version 1 in any multibase, and checks that we may
 /// hold what it names.
 pub fn parse_cid(text: &str) -> Result<Cid, Error> {
-    let cid = Cid::try_from(text)
-        .map_err(|_| Error::Malformed { format: "CID", reason: "it cannot be read" })?;
-    crate::block::check_cid(&cid)?;
+    let malformed = |reason| Error::Malformed { format: "CID", reason };
+    if text.is_empty() {
+        return Err(malformed("it is missing"));
+    }
+    if text.len() > CID_TEXT_BYTES_MAX {
+        return Err(malformed("it is too long"));
+    }
+    if text.contains('/') {
+        return Err(malformed("it holds a slash"));
+    }
+    let cid = match parse_base32(text) {
+        Some(cid) => cid?,
+        None => Cid::try_from(text)
+            .map_err(|_| malformed("neither base58 (version 0) nor a multibase can be read"))?,
+    };
+    let v0_text = text.len() == 46 && text.starts_with("Qm");
+    if (cid.version() == Version::V0) != v0_text {
+        return Err(malformed("version 0 is written in plain base58 only"));
+    }
+    check_cid(&cid)?;
     Ok(cid)
 }
+
+/// The form that most requests use, lower-case base32, without allocating. `None` where the text
+/// is in another form.
+fn parse_base32(text: &str) -> Option<Result<Cid, Error>> {
+    let digits = text.strip_prefix('b')?.as_bytes();
+    let mut bytes = [0; 64];
+    let whole = digits.len() * 5 / 8;
+    if whole > bytes.len() {
+        return None;
+    }
+    let (mut bits, mut count, mut at) = (0_u32, 0, 0);
+    for digit in digits {
+        let value = match digit {
+            b'a'..=b'z' => digit - b'a',
+            b'2'..=b'7' => digit - b'2' + 26,
+            _ => return None,
+        };
+        bits = bits << 5 | u32::from(value);
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            *bytes.get_mut(at)? = (bits >> count & 0xff) as u8;
+            at += 1;
+            bits &= (1 << count) - 1;
+        }
+    }
+    // What is left over must be padding: fewer bits than a digit has, all zero.
+    let padding = count < 5 && bits == 0;
+    padding.then(|| read_cid_whole(bytes.get(..at).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests;
