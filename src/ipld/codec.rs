@@ -2,7 +2,7 @@
 
 use crate::block::{Block, Cid, codec};
 
-use super::{Error, dag_cbor, dag_json};
+use super::{Error, dag_cbor, dag_json, dag_pb};
 
 /// How deep arrays and maps may nest inside one block.
 pub const DEPTH_MAX: usize = 128;
@@ -51,6 +51,10 @@ pub fn for_each_link(block: &Block, found: &mut dyn FnMut(Cid)) -> Result<(), Er
         codec::RAW | codec::JSON | codec::CBOR | codec::LIBP2P_KEY => Ok(()),
         codec::DAG_CBOR => dag_cbor::for_each_link(block.data(), found),
         codec::DAG_JSON => dag_json::for_each_link(block.data(), found),
+        codec::DAG_PB => {
+            dag_pb::PbView::decode(block.data())?.links.iter().for_each(|link| found(link.cid));
+            Ok(())
+        }
         other => Err(Error::UnknownCodec(other)),
     }
 }

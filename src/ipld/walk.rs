@@ -1,17 +1,25 @@
 //! Walks over DAGs as pull machines: they name the blocks they need and are handed them.
+//!
+//! Whoever drives a walk may fetch [`DagWalk::upcoming`] blocks before they are needed, as many at
+//! once as it likes; the order of the visits stays the same.
 
-use std::iter;
+mod children;
+mod machine;
+mod seen;
 
 use crate::block::{Block, Cid};
 
 use super::Error;
+
+pub(super) use children::Job;
+pub(super) use machine::Machine;
 
 /// How far a walk goes before it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Links between the root and the deepest block.
     pub depth: usize,
-    /// Blocks visited.
+    /// Blocks asked for.
     pub blocks: u64,
     /// Bytes of the blocks visited.
     pub bytes: u64,
@@ -34,44 +42,51 @@ pub enum Step {
     Done,
 }
 
-/// Visits every block of a DAG, depth first, parents before children.
+/// Visits every block of a DAG, depth first, parents before children. Identity CIDs carry their
+/// block in themselves: they are followed, but neither needed nor visited.
 #[derive(Debug)]
 pub struct DagWalk {
-    root: Cid,
-    limits: Limits,
+    machine: Machine,
 }
 
 impl DagWalk {
-    /// A walk that visits each block once.
+    /// A walk that visits each block once. Blocks are the same when their multihash is.
     #[must_use]
     pub fn new(root: Cid, limits: Limits) -> Self {
-        Self { root, limits }
+        let mut machine = Machine::new(limits);
+        machine.begin(&root, Job::Whole);
+        Self { machine }
     }
 
-    /// Whether blocks that are met again are visited again.
+    /// Whether blocks that are met again are visited again. Needs no memory of what was visited,
+    /// and may take very long: `limits` are all that bounds it.
     #[must_use]
-    pub fn duplicates(self, _yes: bool) -> Self {
+    pub fn duplicates(mut self, yes: bool) -> Self {
+        self.machine.set_duplicates(yes);
         self
     }
 
     /// What comes next. Asking again without answering a `Need` gives the same `Need`.
     pub fn step(&mut self) -> Result<Step, Error> {
-        let _ = self.limits;
-        Ok(Step::Need(self.root))
+        self.machine.step()
     }
 
     /// Hands in the block that was needed.
     pub fn supply(&mut self, block: Block) -> Result<(), Error> {
-        Err(Error::NotAskedFor(Box::new(*block.cid())))
+        self.machine.supply(block)
     }
 
     /// Goes on without the block that was needed, and so without what is below it.
     pub fn skip(&mut self, cid: &Cid) -> Result<(), Error> {
-        Err(Error::NotAskedFor(Box::new(*cid)))
+        self.machine.skip(cid)
     }
 
-    /// Up to `n` blocks that will be needed, the first one next: what to fetch ahead.
+    /// Up to `n` blocks that will be needed, the next one first: what to fetch ahead. One may be
+    /// named twice, and what lies below those named comes in between.
     pub fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {
-        iter::once(self.root).take(n)
+        self.machine.upcoming(n)
     }
 }
+
+#[cfg(test)]
+mod tests;
