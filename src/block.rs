@@ -130,6 +130,13 @@ impl Block {
         Ok(Self { cid: Cid::new_v1(codec, digest(SHA2_256, &data)?), data })
     }
 
+    /// Hashes bytes into a dag-pb block with a CIDv0.
+    pub fn sha2_256_v0(data: Bytes) -> Result<Self, VerifyError> {
+        let block = Self::sha2_256(codec::DAG_PB, data)?;
+        let cid = Cid::new_v0(*block.cid.hash()).map_err(|_| VerifyError::DigestLength(0))?;
+        Ok(Self { cid, data: block.data })
+    }
+
     /// The block that an identity CID carries in itself, if it is one.
     #[must_use]
     pub fn from_identity(cid: &Cid) -> Option<Self> {

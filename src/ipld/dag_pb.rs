@@ -143,7 +143,7 @@ impl PbView {
 }
 
 /// The links of a checked block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Links {
     /// The run of link fields.
     section: Bytes,
@@ -204,6 +204,17 @@ impl LinkIter {
         self.at = field.span.end;
         self.left = self.left.saturating_sub(1);
         Some(range)
+    }
+
+    /// Passes over a link without reading it.
+    pub fn skip_one(&mut self) {
+        self.message();
+    }
+
+    /// The next link's name alone; empty where it has none.
+    pub fn next_name(&mut self) -> Option<Bytes> {
+        let raw = self.raw()?;
+        Some(raw.name.map_or_else(Bytes::new, |range| self.section.slice(range)))
     }
 
     fn raw(&mut self) -> Option<RawLink> {
