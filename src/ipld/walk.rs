@@ -5,6 +5,7 @@
 
 mod children;
 mod machine;
+mod names;
 mod seen;
 
 use crate::block::{Block, Cid};
@@ -13,6 +14,7 @@ use super::Error;
 
 pub(super) use children::Job;
 pub(super) use machine::Machine;
+pub use names::PathWalk;
 
 /// How far a walk goes before it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

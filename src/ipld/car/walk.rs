@@ -1,9 +1,11 @@
 //! Which blocks a CAR response holds, in order (trustless gateway specification, `dag-scope` and
 //! `entity-bytes`).
 
+use std::ops::Range;
+
 use crate::block::{Block, Cid};
 use crate::ipld::Error;
-use crate::ipld::walk::{DagWalk, Limits, Step};
+use crate::ipld::walk::{Job, Limits, Machine, PathWalk, Step};
 
 /// How much of the DAG below the path's end is wanted (`dag-scope`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +28,24 @@ pub struct EntityBytes {
     pub to: Option<i64>,
 }
 
+impl EntityBytes {
+    /// The bytes of a file of `size` bytes that are meant: those that exist, maybe none.
+    #[must_use]
+    pub fn within(self, size: u64) -> Range<u64> {
+        let at = |offset: i64| match u64::try_from(offset) {
+            Ok(offset) => Some(offset),
+            Err(_) => size.checked_sub(offset.unsigned_abs()),
+        };
+        let from = at(self.from).unwrap_or(0);
+        let to = match self.to {
+            None => size,
+            // A last byte before the file's first leaves nothing.
+            Some(last) => at(last).map_or(0, |last| last.saturating_add(1).min(size)),
+        };
+        from..to.max(from)
+    }
+}
+
 /// What a CAR is to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CarRequest {
@@ -40,38 +60,65 @@ pub struct CarRequest {
 }
 
 /// Visits the blocks of a CAR response: those on the path first, then those of the scope.
+/// Identity blocks are followed, but neither needed nor visited.
 #[derive(Debug)]
 pub struct CarWalk {
-    walk: DagWalk,
+    path: PathWalk,
+    /// What to do where the path ends, until that is known.
+    job: Option<Job>,
+    machine: Machine,
 }
 
 impl CarWalk {
     /// A walk from `root`.
     #[must_use]
-    pub fn new(root: Cid, _request: CarRequest, limits: Limits) -> Self {
-        Self { walk: DagWalk::new(root, limits) }
+    pub fn new(root: Cid, request: CarRequest, limits: Limits) -> Self {
+        let job = match (request.scope, request.bytes) {
+            (_, Some(bytes)) => Job::Entity(Some(bytes)),
+            (CarScope::Block, None) => Job::Alone,
+            (CarScope::Entity, None) => Job::Entity(None),
+            (CarScope::All, None) => Job::Whole,
+        };
+        let mut machine = Machine::new(limits);
+        machine.set_duplicates(request.duplicates);
+        Self { path: PathWalk::new(root, request.segments), job: Some(job), machine }
     }
 
     /// What comes next. While the path is walked, [`Error::NoLink`] says that it leads nowhere and
     /// [`Error::NotALink`] that it ends inside a value; nothing need have been sent by then: hold
     /// the visited blocks back until [`CarWalk::terminus`] is known.
     pub fn step(&mut self) -> Result<Step, Error> {
-        self.walk.step()
+        if let Some(job) = self.job {
+            let step = self.path.step()?;
+            let (Step::Done, Some(terminus)) = (&step, self.path.terminus()) else {
+                return Ok(step);
+            };
+            self.job = None;
+            self.machine.begin(&terminus, job);
+        }
+        self.machine.step()
     }
 
     /// Where the path leads, once it has been walked.
     #[must_use]
     pub fn terminus(&self) -> Option<Cid> {
-        None
+        self.path.terminus()
+    }
+
+    /// The root and what the path's names led to so far, without shards.
+    #[must_use]
+    pub fn roots(&self) -> &[Cid] {
+        self.path.roots()
     }
 
     /// Hands in the block that was needed.
     pub fn supply(&mut self, block: Block) -> Result<(), Error> {
-        self.walk.supply(block)
+        if self.job.is_some() { self.path.supply(block) } else { self.machine.supply(block) }
     }
 
-    /// Up to `n` blocks that will be needed, the first one next: what to fetch ahead.
+    /// Up to `n` blocks that will be needed after the path was walked, the next one first: what to
+    /// fetch ahead. On the path each block is known only when the one before it is there.
     pub fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {
-        self.walk.upcoming(n)
+        self.machine.upcoming(n)
     }
 }

@@ -10,6 +10,9 @@ use super::Job;
 /// leave out one of their own.
 type Key = [u8; 16];
 
+/// What was done at a block: it was read as this codec, for the job of this mark.
+type Done = (u64, Option<u8>);
+
 fn key(hash: &Mh) -> Key {
     if hash.code() != IDENTITY
         && let Some(first) = hash.digest().first_chunk()
@@ -24,30 +27,31 @@ fn key(hash: &Mh) -> Key {
 /// another job is not visited again, but its links are followed.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    first: HashMap<Key, (u64, Job)>,
-    more: HashSet<(Key, u64, Job)>,
+    first: HashMap<Key, Done>,
+    more: HashSet<(Key, Done)>,
 }
 
 impl Seen {
     /// Whether nothing is left to do at this block.
     pub(super) fn is_done(&self, cid: &Cid, job: Job) -> bool {
         let key = key(cid.hash());
+        let done = (cid.codec(), job.mark());
         match self.first.get(&key) {
             None => false,
             Some(_) if cid.codec() == codec::RAW || job == Job::Alone => true,
-            Some(first) => {
-                *first == (cid.codec(), job) || self.more.contains(&(key, cid.codec(), job))
-            }
+            // A range of bytes differs each time; there are few, at the edges of the one asked for.
+            Some(_) if done.1.is_none() => false,
+            Some(first) => *first == done || self.more.contains(&(key, done)),
         }
     }
 
     /// Remembers a block; says whether it is the first time.
     pub(super) fn insert(&mut self, cid: &Cid, job: Job) -> bool {
         let key = key(cid.hash());
+        let done = (cid.codec(), job.mark());
         let before = self.first.len();
-        let first = *self.first.entry(key).or_insert((cid.codec(), job));
-        if first != (cid.codec(), job) {
-            self.more.insert((key, cid.codec(), job));
+        if *self.first.entry(key).or_insert(done) != done {
+            self.more.insert((key, done));
         }
         self.first.len() > before
     }
