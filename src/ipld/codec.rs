@@ -62,7 +62,7 @@ pub fn for_each_link(block: &Block, found: &mut dyn FnMut(Cid)) -> Result<(), Er
 /// Reads the CID that these bytes are.
 pub(crate) fn read_cid_whole(bytes: &[u8]) -> Result<Cid, Error> {
     match read_cid(bytes)? {
-        (cid, rest) if rest.is_empty() => Ok(cid),
+        (cid, []) => Ok(cid),
         _ => Err(Error::Malformed { format: "CID", reason: "bytes follow it" }),
     }
 }

@@ -178,7 +178,7 @@ impl CarReader {
                 }
                 State::Sections => {
                     let section = self.prefixed(SECTION_BYTES_MAX, "a CAR section")?;
-                    return section.map(read_section).transpose();
+                    return section.as_ref().map(read_section).transpose();
                 }
                 State::Rest => return Ok(None),
             }
@@ -277,8 +277,8 @@ fn read_roots(reader: &mut Reader<'_>, count: u64) -> Result<Vec<Cid>, Error> {
         .collect()
 }
 
-fn read_section(section: Bytes) -> Result<CarEvent, Error> {
-    let (cid, rest) = read_cid(&section)?;
+fn read_section(section: &Bytes) -> Result<CarEvent, Error> {
+    let (cid, rest) = read_cid(section)?;
     if rest.len() > BLOCK_BYTES_MAX {
         return Err(Error::Limit { what: "a block", limit: BLOCK_BYTES_MAX as u64 });
     }

@@ -122,3 +122,6 @@ impl CarWalk {
         self.machine.upcoming(n)
     }
 }
+
+#[cfg(test)]
+mod tests;

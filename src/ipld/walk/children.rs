@@ -114,9 +114,9 @@ impl Children {
         let mut start = file.data.len() as u64;
         for (link, size) in file.links.iter().zip(&file.block_sizes) {
             let end = start.saturating_add(*size);
-            if start < range.end && end > range.start && start < end {
-                let from = range.start.saturating_sub(start);
-                let to = range.end.min(end) - start;
+            let held = range.start.max(start)..range.end.min(end);
+            if !held.is_empty() {
+                let (from, to) = (held.start - start, held.end - start);
                 let part = (to - from < *size).then_some(Job::Part { from, to, size: *size });
                 if children.cids.is_empty() {
                     children.first = part;

@@ -26,7 +26,7 @@ pub struct PathWalk {
 enum At {
     Node(Cid),
     /// Between the shards of a directory.
-    Shards(Cid, Lookup),
+    Shards(Cid, Box<Lookup>),
 }
 
 impl PathWalk {
@@ -120,7 +120,7 @@ impl PathWalk {
         let view = PbView::decode(block.data())?;
         if view.data.is_some() {
             let lookup = unixfs::directory::Lookup::of(&Node::decode(block)?, name)?;
-            self.at = At::Shards(*block.cid(), lookup);
+            self.at = At::Shards(*block.cid(), Box::new(lookup));
             return Ok(());
         }
         // No file system node, but its links have names all the same.
