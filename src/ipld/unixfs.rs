@@ -122,3 +122,6 @@ impl File {
         Ok(Self { size, data: inline, links, block_sizes: data.block_sizes })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,3 +36,6 @@ impl Entry {
         Self { name, cid: link.cid, tsize: link.tsize }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ impl Shard {
         let mut links = self.links.iter();
         for slot in self.slots() {
             let name = links.next_name().unwrap_or_default();
-            if !name.starts_with(self.prefix(slot.number).as_bytes()) {
+            if !starts_with_slot(&name, slot.number, self.prefix_len()) {
                 return Err(malformed("a link of the shard stands in another slot than it says"));
             }
         }
@@ -106,10 +106,6 @@ impl Shard {
     pub fn prefix_len(&self) -> usize {
         prefix_len(self.fanout)
     }
-
-    fn prefix(&self, slot: u32) -> String {
-        prefix(slot, self.fanout)
-    }
 }
 
 fn prefix_len(fanout: u32) -> usize {
@@ -119,6 +115,12 @@ fn prefix_len(fanout: u32) -> usize {
 /// The slot as it stands before a name: upper-case hexadecimal, as wide as the last slot's.
 pub(crate) fn prefix(slot: u32, fanout: u32) -> String {
     format!("{slot:0width$X}", width = prefix_len(fanout))
+}
+
+/// Whether a name begins with its slot, as [`prefix`] writes it in `len` digits.
+fn starts_with_slot(name: &[u8], slot: u32, len: usize) -> bool {
+    let digit = |at: usize| b"0123456789ABCDEF"[(slot >> (4 * (len - 1 - at)) & 15) as usize];
+    name.len() >= len && (0..len).all(|at| name[at] == digit(at))
 }
 
 /// The slot that a hash chooses after `consumed` bits in a shard of `bits`; `None` where the hash

@@ -27,3 +27,6 @@ pub struct Built {
     /// to it states.
     pub tsize: u64,
 }
+
+#[cfg(test)]
+mod tests;

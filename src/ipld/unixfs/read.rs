@@ -112,7 +112,9 @@ impl FileReader {
     #[must_use]
     pub fn of(file: File, range: Option<Range<u64>>) -> Self {
         let size = file.size;
-        let range = range.map_or(0..size, |range| range.start.min(size)..range.end.min(size));
+        let range = range.unwrap_or(0..size);
+        let range = range.start..range.end.min(size);
+        let range = if range.is_empty() { 0..0 } else { range };
         let mut reader = Self { size, range, ready: None, wanted: None, open: Vec::new() };
         reader.enter(file, 0, 1);
         reader
@@ -189,3 +191,6 @@ impl FileReader {
         waited.chain(later).take(n)
     }
 }
+
+#[cfg(test)]
+mod tests;
