@@ -81,7 +81,8 @@ impl Node {
 
     fn decode_dag_pb(block: &Bytes) -> Result<Self, Error> {
         let PbView { links, data } = PbView::decode(block)?;
-        let data = Data::decode(&data.ok_or(malformed("the node has no data"))?)?;
+        let data = data.ok_or(malformed("the node has no data"))?;
+        let data = Data::decode(&data, links.len())?;
         let metadata = data.metadata;
         let kind = match data.kind {
             DataType::Raw | DataType::File => Kind::File(File::new(data, links)?),

@@ -65,8 +65,9 @@ impl Data {
     }
 
     /// Reads a message as protobuf says: unknown fields are skipped, of repeated scalars the last
-    /// counts, block sizes may be packed.
-    pub(crate) fn decode(message: &Bytes) -> Result<Self, Error> {
+    /// counts, block sizes may be packed. There may be at most `sizes_max` of these, so that few
+    /// bytes do not become a long vector.
+    pub(crate) fn decode(message: &Bytes, sizes_max: usize) -> Result<Self, Error> {
         let mut kind = None;
         let mut new = Self::new(DataType::Raw);
         for field in Fields::new(message) {
@@ -75,8 +76,8 @@ impl Data {
                 (1, Value::Varint(value)) => kind = Some(data_type(value)?),
                 (2, Value::Bytes(range)) => new.data = Some(message.slice(range)),
                 (3, Value::Varint(value)) => new.file_size = Some(value),
-                (4, Value::Varint(value)) => new.block_sizes.push(value),
-                (4, Value::Bytes(range)) => unpack(&message[range], &mut new.block_sizes)?,
+                (4, Value::Varint(value)) => new.push_size(value, sizes_max)?,
+                (4, Value::Bytes(range)) => new.unpack_sizes(&message[range], sizes_max)?,
                 (5, Value::Varint(value)) => new.hash_type = Some(value),
                 (6, Value::Varint(value)) => new.fanout = Some(value),
                 (7, Value::Varint(value)) => new.metadata.mode = Some(value as u32),
@@ -87,6 +88,23 @@ impl Data {
         }
         new.kind = kind.ok_or(malformed("the node has no type"))?;
         Ok(new)
+    }
+
+    fn push_size(&mut self, size: u64, sizes_max: usize) -> Result<(), Error> {
+        if self.block_sizes.len() >= sizes_max {
+            return Err(malformed("there are more block sizes than links"));
+        }
+        self.block_sizes.push(size);
+        Ok(())
+    }
+
+    fn unpack_sizes(&mut self, packed: &[u8], sizes_max: usize) -> Result<(), Error> {
+        let mut at = 0;
+        while at < packed.len() {
+            let size = varint(packed, &mut at);
+            self.push_size(size.ok_or(malformed("a packed block size is cut off"))?, sizes_max)?;
+        }
+        Ok(())
     }
 
     /// The bytes, fields in the order of their numbers.
@@ -122,14 +140,6 @@ fn data_type(value: u64) -> Result<DataType, Error> {
         5 => DataType::HamtShard,
         _ => return Err(malformed("the node is of an unknown type")),
     })
-}
-
-fn unpack(packed: &[u8], into: &mut Vec<u64>) -> Result<(), Error> {
-    let mut at = 0;
-    while at < packed.len() {
-        into.push(varint(packed, &mut at).ok_or(malformed("a packed block size is cut off"))?);
-    }
-    Ok(())
 }
 
 /// A time whose nanoseconds are out of range counts as absent: the content is readable anyway.

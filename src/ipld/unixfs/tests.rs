@@ -135,6 +135,6 @@ proptest! {
 
     #[test]
     fn random_data_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-        let _ = Data::decode(&bytes.into());
+        let _ = Data::decode(&bytes.into(), 20);
     }
 }

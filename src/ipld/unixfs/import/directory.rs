@@ -71,8 +71,12 @@ impl DirectoryBuilder {
     }
 
     /// Sorts the names and makes the blocks: one, or a trie of shards where the one would be
-    /// larger than the profile allows. An error only where hashes of names collide whole.
+    /// larger than the profile allows. Errors: an empty name, a block over the limit, hashes of
+    /// names that collide whole.
     pub fn finish(mut self) -> Result<Built, Error> {
+        if self.entries.iter().any(|entry| entry.name.is_empty()) {
+            return Err(malformed("a directory cannot hold an empty name"));
+        }
         self.entries.reverse(); // so that the last of equal names comes first, and is kept
         self.entries.sort_by(|a, b| a.name.cmp(&b.name));
         self.entries.dedup_by(|a, b| a.name == b.name);
@@ -89,7 +93,8 @@ impl DirectoryBuilder {
             for entry in &self.entries {
                 entry.put_link(&mut node, "");
             }
-            let tsize = self.entries.iter().map(|entry| entry.tsize).sum();
+            let tsize =
+                self.entries.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.tsize));
             self.node(node, &data, tsize, &mut blocks)?
         };
         Ok(Built { root: root.cid, blocks, size: 0, tsize: root.tsize })
@@ -129,10 +134,10 @@ impl DirectoryBuilder {
             bitfield[from_end] |= 1 << (number % 8);
             if let [(_, entry)] = group {
                 entry.put_link(&mut node, &prefix);
-                tsize += entry.tsize;
+                tsize = u64::saturating_add(tsize, entry.tsize);
             } else {
                 let below = self.shard(group, consumed + FANOUT_BITS, blocks)?;
-                tsize += below.tsize;
+                tsize = u64::saturating_add(tsize, below.tsize);
                 let cid = below.cid.to_bytes().into();
                 Entry { name: Box::default(), cid, tsize: below.tsize }
                     .put_link(&mut node, &prefix);
@@ -158,7 +163,8 @@ impl DirectoryBuilder {
     ) -> Result<Made, Error> {
         put_bytes_field(&mut links, 1, data);
         let block = self.profile.dag_pb(links.into())?;
-        let made = Made { cid: *block.cid(), tsize: tsize + block.data().len() as u64 };
+        let tsize = tsize.saturating_add(block.data().len() as u64);
+        let made = Made { cid: *block.cid(), tsize };
         blocks.push(block);
         Ok(made)
     }

@@ -142,6 +142,17 @@ fn the_order_of_insertion_does_not_count_and_the_last_of_a_name_wins() {
 }
 
 #[test]
+fn an_empty_name_is_refused_and_claimed_sizes_do_not_overflow() {
+    let empty = directory(V1, numbered(0, 6)).root;
+    let mut builder = DirectoryBuilder::new(V1);
+    builder.insert("a", &empty, u64::MAX);
+    builder.insert("b", &empty, u64::MAX);
+    assert_eq!(builder.clone().finish().unwrap().tsize, u64::MAX);
+    builder.insert("", &empty, 1);
+    assert!(builder.finish().is_err());
+}
+
+#[test]
 fn metadata_is_kept_on_files_directories_and_links() {
     let mtime = Some(Mtime { seconds: -5, nanos: 7 });
     let metadata = Metadata { mode: Some(0o644), mtime };
