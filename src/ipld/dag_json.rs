@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::block::Cid;
 
 use super::Error;
-use super::codec::{DEPTH_MAX, Resolved, array_index};
+use super::codec::{DEPTH_MAX, Resolved, array_index, read_cid_text};
 
 fn malformed(reason: &'static str) -> Error {
     Error::Malformed { format: "JSON", reason }
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
             Token::Scalar
         } else if self.peek() == Some(b'"') {
             let text = self.string()?;
-            let cid = Cid::try_from(text.as_ref());
+            let cid = read_cid_text(&text);
             Token::Link(cid.map_err(|_| malformed("a link does not hold a CID"))?)
         } else {
             return Err(malformed("the key \"/\" is reserved"));

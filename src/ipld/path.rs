@@ -2,20 +2,15 @@
 
 use std::borrow::Cow;
 
-use cid::Version;
-
 use crate::block::{Cid, check_cid};
 
 use super::Error;
-use super::codec::read_cid_whole;
+use super::codec::read_cid_text;
 
 /// Longest path, in bytes, as it stands in the request.
 pub const PATH_BYTES_MAX: usize = 8 << 10;
 /// Most segments below the root.
 pub const SEGMENTS_MAX: usize = 256;
-/// Longest text of a CID: 36 bytes in base 2, and longer digests in denser bases. Some bases take
-/// quadratic time, so this comes before decoding.
-const CID_TEXT_BYTES_MAX: usize = 512;
 /// How much of a faulty path an error repeats.
 const PATH_SHOWN_CHARS_MAX: usize = 256;
 
@@ -89,57 +84,9 @@ fn decode(segment: &str) -> Option<Cow<'_, str>> {
 /// Reads a CID in its text form: version 0, or version 1 in any multibase, and checks that we may
 /// hold what it names.
 pub fn parse_cid(text: &str) -> Result<Cid, Error> {
-    let malformed = |reason| Error::Malformed { format: "CID", reason };
-    if text.is_empty() {
-        return Err(malformed("it is missing"));
-    }
-    if text.len() > CID_TEXT_BYTES_MAX {
-        return Err(malformed("it is too long"));
-    }
-    if text.contains('/') {
-        return Err(malformed("it holds a slash"));
-    }
-    let cid = match parse_base32(text) {
-        Some(cid) => cid?,
-        None => Cid::try_from(text)
-            .map_err(|_| malformed("neither base58 (version 0) nor a multibase can be read"))?,
-    };
-    let v0_text = text.len() == 46 && text.starts_with("Qm");
-    if (cid.version() == Version::V0) != v0_text {
-        return Err(malformed("version 0 is written in plain base58 only"));
-    }
+    let cid = read_cid_text(text)?;
     check_cid(&cid)?;
     Ok(cid)
-}
-
-/// The form that most requests use, lower-case base32, without allocating. `None` where the text
-/// is in another form.
-fn parse_base32(text: &str) -> Option<Result<Cid, Error>> {
-    let digits = text.strip_prefix('b')?.as_bytes();
-    let mut bytes = [0; 64];
-    let whole = digits.len() * 5 / 8;
-    if whole > bytes.len() {
-        return None;
-    }
-    let (mut bits, mut count, mut at) = (0_u32, 0, 0);
-    for digit in digits {
-        let value = match digit {
-            b'a'..=b'z' => digit - b'a',
-            b'2'..=b'7' => digit - b'2' + 26,
-            _ => return None,
-        };
-        bits = bits << 5 | u32::from(value);
-        count += 5;
-        if count >= 8 {
-            count -= 8;
-            *bytes.get_mut(at)? = (bits >> count & 0xff) as u8;
-            at += 1;
-            bits &= (1 << count) - 1;
-        }
-    }
-    // What is left over must be padding: fewer bits than a digit has, all zero.
-    let padding = count < 5 && bits == 0;
-    padding.then(|| read_cid_whole(bytes.get(..at).unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -85,8 +85,9 @@ impl CarWalk {
     }
 
     /// What comes next. While the path is walked, [`Error::NoLink`] says that it leads nowhere and
-    /// [`Error::NotALink`] that it ends inside a value; nothing need have been sent by then: hold
-    /// the visited blocks back until [`CarWalk::terminus`] is known.
+    /// [`Error::NotALink`] that it ends inside a value, from here or from [`CarWalk::supply`].
+    /// Nothing need have been sent by then: hold the visited blocks back until
+    /// [`CarWalk::terminus`] is known.
     pub fn step(&mut self) -> Result<Step, Error> {
         if let Some(job) = self.job {
             let step = self.path.step()?;

@@ -76,6 +76,8 @@ fn what_is_malformed_is_refused() {
         assert!(validate(reserved.as_bytes()).is_err(), "{reserved}");
         assert_eq!(validate_plain(reserved.as_bytes()), Ok(()), "{reserved}");
     }
+    let endless = format!("{{\"/\":\"z{}\"}}", "2".repeat(2 << 20));
+    assert!(validate(endless.as_bytes()).is_err(), "base58 takes quadratic time");
     assert!(validate(b"\"\xff\"").is_err());
     assert!(matches!(validate(&vec![b'['; 2 << 20]), Err(Error::Limit { .. })));
     assert!(matches!(validate(&b"{\"a\":".repeat(1000)), Err(Error::Limit { .. })));

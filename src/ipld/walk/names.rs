@@ -36,8 +36,8 @@ impl PathWalk {
         Self { names, followed: 0, at: At::Node(root), roots: vec![root], ready: None }
     }
 
-    /// What comes next. [`Error::NoLink`] says that the path leads nowhere, [`Error::NotALink`]
-    /// that it ends inside a value; both come after the visits of the blocks that show it.
+    /// What comes next. From here or from [`PathWalk::supply`], [`Error::NoLink`] says that the path
+    /// leads nowhere, [`Error::NotALink`] that it ends inside a value.
     pub fn step(&mut self) -> Result<Step, Error> {
         loop {
             if let Some(block) = self.ready.take() {
