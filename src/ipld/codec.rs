@@ -2,7 +2,7 @@
 
 use cid::Version;
 
-use crate::block::{Block, Cid, codec};
+use crate::block::{Block, Cid, Mh, SHA2_256, codec};
 
 use super::{Error, dag_cbor, dag_json, dag_pb};
 
@@ -74,6 +74,13 @@ pub(crate) fn read_cid_whole(bytes: &[u8]) -> Result<Cid, Error> {
 
 /// Reads the CID that these bytes begin with; gives what follows it, too.
 pub(crate) fn read_cid(bytes: &[u8]) -> Result<(Cid, &[u8]), Error> {
+    // Nearly all: version 1, a codec of one byte, SHA2-256. Walks read a CID many times.
+    if let [1, codec @ 0..=0x7f, 0x12, 0x20, rest @ ..] = bytes
+        && let Some((digest, rest)) = rest.split_at_checked(32)
+        && let Ok(hash) = Mh::wrap(SHA2_256, digest)
+    {
+        return Ok((Cid::new_v1(u64::from(*codec), hash), rest));
+    }
     let mut rest = bytes;
     match Cid::read_bytes(&mut rest) {
         Ok(cid) => Ok((cid, rest)),

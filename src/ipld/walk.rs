@@ -84,7 +84,8 @@ impl DagWalk {
     }
 
     /// Up to `n` blocks that will be needed, the next one first: what to fetch ahead. One may be
-    /// named twice, and what lies below those named comes in between.
+    /// named twice, and what lies below those named comes in between. Each one named costs a little:
+    /// ask when what was fetched ahead runs low rather than at every step.
     pub fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {
         self.machine.upcoming(n)
     }
