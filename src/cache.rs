@@ -1,1 +1,130 @@
-//! Placeholder.
+//! Hot blocks in memory, within a budget of bytes.
+//!
+//! **Invariant:** holds verified blocks only, keyed by multihash: one entry whatever the codec or
+//! version of the CID it was asked by.
+
+use bytes::Bytes;
+use moka::policy::EvictionPolicy;
+use serde::Deserialize;
+
+use crate::block::{Block, Cid, Mh};
+
+/// What an entry costs beside the block's bytes: key, value and moka's bookkeeping.
+const ENTRY_OVERHEAD_BYTES: usize = 512;
+
+/// How much memory the cache may use.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Bytes of blocks kept in memory, bookkeeping included.
+    pub bytes_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { bytes_max: 128 << 20 }
+    }
+}
+
+crate::metrics! {
+    /// What the cache did.
+    pub struct Metrics {
+        /// Blocks that were asked of the memory cache and found there.
+        hits: counter("estuary_cache_hits_total"),
+        /// Blocks that were asked of the memory cache and not found there.
+        misses: counter("estuary_cache_misses_total"),
+    }
+}
+
+/// The cache: frequency decides what stays (TinyLFU), size what it costs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BlockCache {
+    blocks: moka::sync::Cache<Mh, Bytes>,
+    metrics: Metrics,
+}
+
+impl BlockCache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(config: &Config, metrics: Metrics) -> Self {
+        let blocks = moka::sync::Cache::builder()
+            .max_capacity(config.bytes_max)
+            .weigher(|_: &Mh, data: &Bytes| {
+                u32::try_from(data.len() + ENTRY_OVERHEAD_BYTES).unwrap_or(u32::MAX)
+            })
+            .eviction_policy(EvictionPolicy::tiny_lfu())
+            .build();
+        Self { blocks, metrics }
+    }
+
+    /// The block, under the CID it is asked by.
+    #[must_use]
+    pub fn get(&self, cid: &Cid) -> Option<Block> {
+        match self.blocks.get(cid.hash()) {
+            Some(data) => {
+                self.metrics.hits.inc();
+                // It was verified against this multihash before it was inserted.
+                Some(Block::from_checked_record(*cid, data))
+            }
+            None => {
+                self.metrics.misses.inc();
+                None
+            }
+        }
+    }
+
+    /// Whether the block is here; counts as no use of it.
+    #[must_use]
+    pub fn contains(&self, cid: &Cid) -> bool {
+        self.blocks.contains_key(cid.hash())
+    }
+
+    /// Keeps a block for as long as others are not worth more.
+    pub fn insert(&self, block: &Block) {
+        self.blocks.insert(*block.cid().hash(), block.data().clone());
+    }
+
+    /// Forgets a block.
+    pub fn remove(&self, cid: &Cid) {
+        self.blocks.invalidate(cid.hash());
+    }
+
+    /// Bytes held, bookkeeping included, as of the last housekeeping.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.blocks.weighted_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::codec;
+
+    fn cache(bytes_max: u64) -> BlockCache {
+        let metrics = Metrics::register(&crate::metrics::Registry::new()).unwrap();
+        BlockCache::new(&Config { bytes_max }, metrics)
+    }
+
+    #[test]
+    fn a_block_is_found_under_every_cid_of_its_multihash() {
+        let cache = cache(1 << 20);
+        let block = Block::sha2_256(codec::RAW, Bytes::from_static(b"estuary")).unwrap();
+        cache.insert(&block);
+        let other = Cid::new_v1(codec::DAG_PB, *block.cid().hash());
+        assert_eq!(cache.get(&other).unwrap().cid(), &other);
+        assert_eq!(cache.metrics.hits.get(), 1);
+    }
+
+    #[test]
+    fn it_stays_within_its_budget_of_bytes() {
+        let cache = cache(1 << 20);
+        for n in 0..1000_u32 {
+            let data = n.to_le_bytes().repeat(1024);
+            cache.insert(&Block::sha2_256(codec::RAW, data.into()).unwrap());
+        }
+        cache.blocks.run_pending_tasks();
+        assert!(cache.bytes() <= 1 << 20, "{}", cache.bytes());
+        assert!(cache.bytes() >= 1 << 19, "{}", cache.bytes());
+    }
+}

@@ -1,1 +1,158 @@
-//! Placeholder.
+//! Fakes for the traits of [`crate::block`], and a little content to play with.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::block::{
+    Block, BlockSource, Blockstore, Cid, FetchContext, FetchError, Mh, StoreError, Want,
+};
+
+/// A blockstore in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBlockstore {
+    blocks: Arc<Mutex<HashMap<Mh, Bytes>>>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl MemoryBlockstore {
+    /// Puts blocks in.
+    pub fn insert(&self, blocks: impl IntoIterator<Item = Block>) {
+        let mut held = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(blocks.into_iter().map(|block| (*block.cid().hash(), block.into_data())));
+    }
+
+    /// Takes a block out.
+    pub fn remove(&self, cid: &Cid) {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).remove(cid.hash());
+    }
+
+    /// How often a block was asked for.
+    #[must_use]
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many blocks are in.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether it is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Blockstore for MemoryBlockstore {
+    fn get<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<Option<Block>, StoreError>> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let held = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let data = held.get(cid.hash()).cloned();
+        let block = data.map(|data| Block::from_checked_record(*cid, data));
+        std::future::ready(Ok(block)).boxed()
+    }
+
+    fn has<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let held = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        std::future::ready(Ok(held.contains_key(cid.hash()))).boxed()
+    }
+
+    fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.insert(blocks);
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// What a [`ScriptedSource`] does when it is asked for a block.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Gives the block after a while.
+    Give(Block, Duration),
+    /// Gives this block, whatever was asked for.
+    Lie(Block),
+    /// Never answers.
+    Stall,
+    /// Answers with an error.
+    Fail(FetchError),
+}
+
+/// A source of blocks that does what its script says; it has nothing else.
+#[derive(Debug, Clone, Default)]
+pub struct ScriptedSource {
+    script: Arc<Mutex<HashMap<Mh, Act>>>,
+    asked: Arc<AtomicUsize>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl ScriptedSource {
+    /// Says what to do when `cid` is asked for.
+    pub fn on(&self, cid: &Cid, act: Act) {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).insert(*cid.hash(), act);
+    }
+
+    /// How many fetches were begun.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// How many fetches have neither ended nor been given up.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::SeqCst)
+    }
+}
+
+impl BlockSource for ScriptedSource {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        want: Want,
+        _: &'a FetchContext,
+    ) -> BoxFuture<'a, Result<Block, FetchError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
+        let act = script.get(want.cid.hash()).cloned();
+        let under_way = UnderWay::begin(&self.under_way);
+        async move {
+            let _under_way = under_way;
+            match act {
+                Some(Act::Give(block, delay)) => {
+                    tokio::time::sleep(delay).await;
+                    Ok(block)
+                }
+                Some(Act::Lie(block)) => Ok(block),
+                Some(Act::Stall) => std::future::pending().await,
+                Some(Act::Fail(error)) => Err(error),
+                None => Err(FetchError::NotFound(Box::new(want.cid))),
+            }
+        }
+        .boxed()
+    }
+}
+
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,6 +1,6 @@
 //! Writing CAR v1: the header, then before each block its length and CID.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::block::{Block, Cid};
 
@@ -34,6 +34,14 @@ pub fn section_prefix(block: &Block) -> Bytes {
     put_varint(&mut out, cid_bytes + block.data().len());
     out.extend_from_slice(&block.cid().to_bytes());
     out.into()
+}
+
+/// The same, appended to a buffer.
+pub fn put_section_prefix(out: &mut BytesMut, block: &Block) {
+    let mut buffer = unsigned_varint::encode::usize_buffer();
+    let length = block.cid().encoded_len() + block.data().len();
+    out.extend_from_slice(unsigned_varint::encode::usize(length, &mut buffer));
+    out.extend_from_slice(&block.cid().to_bytes());
 }
 
 fn put_varint(out: &mut Vec<u8>, value: usize) {

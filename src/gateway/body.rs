@@ -1,0 +1,96 @@
+//! The body of a gateway response.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::error::Error;
+use super::metrics::Streams;
+use super::respond::car::CarBody;
+use super::respond::file::FileBody;
+
+/// A body: nothing, bytes at hand, or a stream that gets its blocks as it goes. A stream that fails
+/// ends in an error, so that the connection is cut and nobody takes the part for the whole.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Full(Bytes),
+    File(Box<FileBody>, Streams),
+    Car(Box<CarBody>, Streams),
+}
+
+impl Body {
+    /// No bytes.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// These bytes.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+    }
+
+    pub(super) fn file(file: FileBody, streams: Streams) -> Self {
+        Self(Kind::File(Box::new(file), streams))
+    }
+
+    pub(super) fn car(car: CarBody, streams: Streams) -> Self {
+        Self(Kind::Car(Box::new(car), streams))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let (next, streams) = match &mut self.0 {
+            Kind::Empty => return Poll::Ready(None),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Kind::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Kind::File(file, streams) => (file.poll_next(cx), streams),
+            Kind::Car(car, streams) => (car.poll_next(cx), streams),
+        };
+        match next {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Some(bytes))) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Poll::Ready(Ok(None)) => {
+                self.0 = Kind::Empty;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Err(error)) => {
+                streams.truncated.inc();
+                tracing::debug!(%error, "a response was cut off");
+                self.0 = Kind::Empty;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Kind::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::File(file, _) => SizeHint::with_exact(file.bytes_left()),
+            Kind::Car(..) => SizeHint::default(),
+        }
+    }
+}

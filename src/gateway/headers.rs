@@ -1,0 +1,264 @@
+//! The headers of gateway responses: validators, caching, names and types of content.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::body::Body;
+use super::escape;
+use super::request::{ContentRequest, Format, SaidBy};
+use super::resolve::Named;
+
+/// The methods we answer.
+pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
+/// Content under a CID never changes.
+pub(super) const IMMUTABLE: HeaderValue =
+    HeaderValue::from_static("public, max-age=29030400, immutable");
+/// A listing's content never changes, but its looks do.
+pub(super) const LISTING: HeaderValue =
+    HeaderValue::from_static("public, max-age=604800, stale-while-revalidate=2678400");
+
+const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
+const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
+
+const ALLOW_HEADERS: HeaderValue =
+    HeaderValue::from_static("Content-Type, Range, User-Agent, X-Requested-With");
+const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Content-Length, Content-Range, X-Chunked-Output, X-Ipfs-Path, X-Ipfs-Roots, X-Stream-Output",
+);
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+
+/// Room for the headers that a content response usually has.
+const USUAL_COUNT: usize = 24;
+
+/// A response of these parts.
+pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Lets any web page read what is public anyway.
+pub(super) fn put_cors(headers: &mut HeaderMap) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+}
+
+/// What every response about content says: what it is, and for how long it holds.
+pub(super) fn content(
+    request: &ContentRequest,
+    named: &Named,
+    etag: HeaderValue,
+    cache_control: HeaderValue,
+) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(USUAL_COUNT);
+    put_cors(&mut headers);
+    headers.insert(header::ETAG, etag);
+    headers.insert(header::CACHE_CONTROL, cache_control);
+    headers.insert(X_IPFS_PATH, named.path.clone());
+    headers.insert(X_IPFS_ROOTS, named.roots.clone());
+    if request.said_by != SaidBy::Query {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    }
+    if request.said_by == SaidBy::Accept
+        && let Some(location) = content_location(request)
+    {
+        headers.insert(header::CONTENT_LOCATION, location);
+    }
+    headers
+}
+
+/// The URL at which this representation is had whatever the client accepts.
+fn content_location(request: &ContentRequest) -> Option<HeaderValue> {
+    let mut location = format!("{}?", request.path.original);
+    let kept = request.query.iter().flat_map(|query| query.split('&'));
+    for pair in kept.filter(|pair| !pair.is_empty()) {
+        location.push_str(pair);
+        location.push('&');
+    }
+    location.push_str("format=");
+    location.push_str(request.format.name());
+    if let Format::Car(params) = request.format {
+        let given = |name| request.query.as_deref().is_some_and(|query| query.contains(name));
+        if params.duplicates && !given("car-dups=") {
+            location.push_str("&car-dups=y");
+        }
+        if params.any_order && !given("car-order=") {
+            location.push_str("&car-order=unk");
+        }
+    }
+    HeaderValue::try_from(location).ok()
+}
+
+/// Forbids browsers to take the bytes for something else than they are said to be.
+pub(super) fn put_nosniff(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+}
+
+/// Says that ranges of these bytes can be had.
+pub(super) fn put_ranges(headers: &mut HeaderMap) {
+    headers.insert(header::ACCEPT_RANGES, BYTES);
+}
+
+/// `"{cid}{suffix}"`, in quotes.
+pub(super) fn etag(cid: &[u8], suffix: &str) -> HeaderValue {
+    quoted(&[cid, suffix.as_bytes()])
+}
+
+/// Puts quotes around what these parts make.
+pub(super) fn quoted(parts: &[&[u8]]) -> HeaderValue {
+    let mut text = Vec::with_capacity(2 + parts.iter().map(|part| part.len()).sum::<usize>());
+    text.push(b'"');
+    parts.iter().for_each(|part| text.extend_from_slice(part));
+    text.push(b'"');
+    HeaderValue::from_maybe_shared(Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// Whether a list of entity tags has this one, in the weak sense of RFC 9110 section 8.8.3.2.
+pub(super) fn matches(list: &HeaderValue, etag: &HeaderValue) -> bool {
+    let (list, etag) = (list.as_bytes(), etag.as_bytes());
+    if list == etag || list == b"*" {
+        return true;
+    }
+    list.split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
+}
+
+/// `Content-Disposition` with a name in both forms of RFC 6266. Both are percent-encoded, so that
+/// no name can end the value early.
+pub(super) fn disposition(attachment: bool, name: &str) -> Option<HeaderValue> {
+    let mut value = String::with_capacity(64 + name.len() * 2);
+    value.push_str(if attachment { "attachment" } else { "inline" });
+    value.push_str("; filename=\"");
+    let ascii: String = name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
+    escape::segment(&mut value, ascii.as_bytes());
+    value.push('"');
+    if ascii != name {
+        value.push_str("; filename*=UTF-8''");
+        escape::attribute(&mut value, name.as_bytes());
+    }
+    HeaderValue::try_from(value).ok()
+}
+
+/// The media type of a file: by its name, else by how its bytes begin.
+pub(super) fn media_type(name: Option<&str>, start: Option<&[u8]>) -> HeaderValue {
+    let by_name = name
+        .and_then(|name| name.rsplit_once('.'))
+        .and_then(|(_, extension)| mime_guess::from_ext(extension).first_raw());
+    let essence = match (by_name, start) {
+        (Some(found), _) => found,
+        (None, Some(start)) => sniff(start),
+        (None, None) => "application/octet-stream",
+    };
+    match essence {
+        // A page may say its character set itself.
+        "text/html" => HeaderValue::from_static("text/html"),
+        "text/plain" => HeaderValue::from_static("text/plain; charset=utf-8"),
+        text if text.starts_with("text/") => {
+            HeaderValue::try_from(format!("{text}; charset=utf-8"))
+                .unwrap_or_else(|_| HeaderValue::from_static("text/plain; charset=utf-8"))
+        }
+        other => HeaderValue::from_static(other),
+    }
+}
+
+/// How much of a file decides on its type.
+const SNIFFED_BYTES: usize = 512;
+
+fn sniff(start: &[u8]) -> &'static str {
+    let start = start.get(..SNIFFED_BYTES).unwrap_or(start);
+    if let Some(found) = infer::get(start) {
+        return match found.mime_type() {
+            "text/xml" if contains(start, b"<svg") => "image/svg+xml",
+            known => known,
+        };
+    }
+    let trimmed = start.trim_ascii_start();
+    if !is_text(start) {
+        "application/octet-stream"
+    } else if trimmed.starts_with(b"<svg") {
+        "image/svg+xml"
+    } else if matches!(trimmed.first(), Some(b'{' | b'[')) && is_json_like(trimmed) {
+        "application/json"
+    } else {
+        "text/plain"
+    }
+}
+
+/// UTF-8 (cut anywhere) without control characters other than white space.
+fn is_text(start: &[u8]) -> bool {
+    let valid = match std::str::from_utf8(start) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none() && start.len() == SNIFFED_BYTES,
+    };
+    valid
+        && !start
+            .iter()
+            .any(|byte| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b))
+}
+
+fn is_json_like(start: &[u8]) -> bool {
+    let second = start.get(1..).unwrap_or_default().trim_ascii_start().first();
+    match (start.first(), second) {
+        (Some(b'{'), Some(next)) => matches!(next, b'"' | b'}'),
+        (Some(b'['), Some(next)) => {
+            matches!(next, b'"' | b']' | b'{' | b'[' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n')
+        }
+        _ => false,
+    }
+}
+
+fn contains(text: &[u8], what: &[u8]) -> bool {
+    text.windows(what.len()).any(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_come_from_the_name_then_from_the_bytes() {
+        let check = |name, start: &[u8], want: &str| {
+            assert_eq!(media_type(name, Some(start)), want, "{name:?}");
+        };
+        check(Some("a.html"), b"x", "text/html");
+        check(Some("a.txt"), b"x", "text/plain; charset=utf-8");
+        check(Some("a.css"), b"x", "text/css; charset=utf-8");
+        check(Some("a.png"), b"x", "image/png");
+        check(None, b"\x89PNG\r\n\x1a\n", "image/png");
+        check(None, b"<!DOCTYPE html><p>", "text/html");
+        check(None, b"<svg xmlns='x'/>", "image/svg+xml");
+        check(None, b"<?xml version='1.0'?><svg/>", "image/svg+xml");
+        check(None, b"{\"a\": 1}", "application/json");
+        check(None, b"hello", "text/plain; charset=utf-8");
+        check(None, b"\x00\x01\xff", "application/octet-stream");
+        check(Some("noext"), "żółw".as_bytes(), "text/plain; charset=utf-8");
+        assert_eq!(media_type(None, None), "application/octet-stream");
+    }
+
+    #[test]
+    fn tags_are_compared_weakly() {
+        let tag = HeaderValue::from_static("\"a\"");
+        for list in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
+            assert!(matches(&HeaderValue::from_static(list), &tag), "{list}");
+        }
+        assert!(!matches(&HeaderValue::from_static("\"ab\""), &tag));
+        assert!(!matches(&HeaderValue::from_static("a"), &tag));
+    }
+
+    #[test]
+    fn no_name_breaks_out_of_the_disposition() {
+        let value = disposition(false, "a\"\r\nx: y;ź").unwrap();
+        assert_eq!(
+            value,
+            "inline; filename=\"a%22%0D%0Ax:%20y%3B_\"; filename*=UTF-8''a%22%0D%0Ax%3A%20y%3B%C5%BA"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Where a content path leads.
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::block::Cid;
+use crate::ipld::Error as IpldError;
+use crate::ipld::path::ContentPath;
+use crate::ipld::walk::{PathWalk, Step};
+use crate::retrieval::{Retriever, Session};
+
+use super::error::Error;
+
+/// The end of a path, and what responses say of the way there.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    /// What the path leads to.
+    pub(super) terminus: Cid,
+    /// Its text.
+    pub(super) text: Bytes,
+    /// The path as it was asked for.
+    pub(super) path: HeaderValue,
+    /// The root and what each name led to.
+    pub(super) roots: HeaderValue,
+}
+
+impl Named {
+    /// A path that is a CID alone leads to it. `None` for a longer one.
+    pub(super) fn at_root(path: &ContentPath) -> Option<Self> {
+        path.segments.is_empty().then(|| Self::unresolved(path))
+    }
+
+    /// The root of a path, for what is said before or without walking it.
+    pub(super) fn unresolved(path: &ContentPath) -> Self {
+        let original = Bytes::copy_from_slice(path.original.as_bytes());
+        let text = root_text(path, &original);
+        Self { terminus: path.root, roots: value(text.clone()), path: value(original), text }
+    }
+}
+
+/// The text of the root's CID: as it stands in the path where that is its usual form.
+fn root_text(path: &ContentPath, original: &Bytes) -> Bytes {
+    let rest = original.get(b"/ipfs/".len()..).unwrap_or_default();
+    let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    let given = rest.get(..length).unwrap_or_default();
+    if matches!(given.first(), Some(b'b' | b'Q')) && !given.contains(&b'%') {
+        let start = b"/ipfs/".len();
+        original.slice(start..start + length)
+    } else {
+        path.root.to_string().into()
+    }
+}
+
+fn value(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Walks a path, block by block.
+pub(super) async fn resolve(
+    retriever: &Retriever,
+    session: &Session,
+    path: &ContentPath,
+) -> Result<Named, Error> {
+    let mut walk = PathWalk::new(path.root, path.segments.clone());
+    loop {
+        match walk.step().map_err(|error| failed(path, error))? {
+            Step::Need(cid) => {
+                let block = retriever.block(&cid, session).await?;
+                walk.supply(block).map_err(|error| failed(path, error))?;
+            }
+            Step::Visit(_) => {}
+            Step::Done => break,
+        }
+    }
+    let original = Bytes::copy_from_slice(path.original.as_bytes());
+    let mut roots = Vec::with_capacity(64 * walk.roots().len());
+    roots.extend_from_slice(&root_text(path, &original));
+    let mut text = Bytes::new();
+    for root in walk.roots().iter().skip(1) {
+        text = root.to_string().into();
+        roots.push(b',');
+        roots.extend_from_slice(&text);
+    }
+    let terminus = walk.terminus().unwrap_or(path.root);
+    Ok(Named { terminus, text, path: value(original), roots: value(roots.into()) })
+}
+
+/// Tells a path that leads nowhere from blocks that cannot be read.
+pub(super) fn failed(path: &ContentPath, error: IpldError) -> Error {
+    Error::Path { path: path.original.as_str().into(), error }
+}

@@ -1,0 +1,158 @@
+//! Choosing the representation of content.
+
+mod block;
+pub(super) mod car;
+mod directory;
+pub(super) mod file;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::block::{Block, Cid, FetchError, codec};
+use crate::ipld::unixfs::{Kind, Node};
+use crate::retrieval::{Retriever, Session};
+
+use super::body::Body;
+use super::error::Error;
+use super::headers;
+use super::metrics::Streams;
+use super::request::{ContentRequest, Format};
+use super::resolve::{Named, resolve};
+
+/// One request, and what it takes to answer it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Responder<'a> {
+    pub(super) retriever: &'a Retriever,
+    pub(super) streams: &'a Streams,
+    pub(super) request: &'a ContentRequest,
+    pub(super) listing_entries_max: usize,
+}
+
+type Outcome = Result<Response<Body>, Error>;
+
+impl<'a> Responder<'a> {
+    /// Answers without any waiting, where that can be: what the client has already, and blocks in
+    /// memory that are the whole content.
+    pub(super) fn at_once(self) -> Option<Outcome> {
+        let request = self.request;
+        if let Format::Car(params) = request.format {
+            return car::not_modified(request, &params).map(Ok);
+        }
+        let named = Named::at_root(&request.path)?;
+        if let Some(response) = self.not_modified(&named) {
+            return Some(Ok(response));
+        }
+        let leaf = named.terminus.codec() == codec::RAW && request.format == Format::Default;
+        if !leaf && request.format != Format::Raw {
+            return None;
+        }
+        let block = self.retriever.at_hand(&named.terminus)?;
+        Some(if leaf {
+            file::whole(request, &named, &block)
+        } else {
+            block::raw(request, &named, &block)
+        })
+    }
+
+    /// Answers, with whatever it takes.
+    pub(super) async fn respond(self) -> Outcome {
+        let session = self.session();
+        match self.content(&session).await {
+            Err(Error::Fetch(FetchError::NotFound(cid))) if self.request.local_only => {
+                Err(Error::NotCached(cid))
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn session(&self) -> Session {
+        let session = self.retriever.session();
+        if self.request.local_only { session.local_only() } else { session }
+    }
+
+    async fn content(self, session: &Session) -> Outcome {
+        if let Format::Car(params) = self.request.format {
+            return car::car(self, session, params).await;
+        }
+        let path = &self.request.path;
+        let named = match Named::at_root(path) {
+            Some(named) => named,
+            None => {
+                let named = resolve(self.retriever, session, path).await?;
+                if let Some(response) = self.not_modified(&named) {
+                    return Ok(response);
+                }
+                named
+            }
+        };
+        let format = self.request.format;
+        match format {
+            Format::Tar => return Err(Error::NotServed("tar")),
+            Format::IpnsRecord => return Err(Error::RecordOfContent),
+            Format::Codec(wanted) => block::check_codec(&named.terminus, wanted)?,
+            Format::Default | Format::Raw | Format::Car(_) => {}
+        }
+        let block = self.retriever.block(&named.terminus, session).await?;
+        match (format, is_unixfs(&named.terminus)) {
+            (Format::Raw, _) => block::raw(self.request, &named, &block),
+            (_, false) => block::codec(self.request, &named, &block),
+            (_, true) => self.unixfs(session, &named, &block).await,
+        }
+    }
+
+    async fn unixfs(self, session: &Session, named: &Named, block: &Block) -> Outcome {
+        let node = Node::decode(block)?;
+        match node.kind {
+            Kind::File(file) => {
+                let name = self.request.path.segments.last().map(String::as_str);
+                let file = file::Served { file, name, named };
+                file::file(self, session, file).await
+            }
+            Kind::Symlink { target } => Ok(file::symlink(self.request, named, target)),
+            Kind::Directory(_) | Kind::HamtShard(_) => {
+                directory::directory(self, session, named, node).await
+            }
+        }
+    }
+
+    /// 304, where the client names an entity tag that the content may have. All of them follow
+    /// from CID and format, so nothing need be read.
+    fn not_modified(&self, named: &Named) -> Option<Response<Body>> {
+        let held = self.request.if_none_match.as_ref()?;
+        let etag = block::etag(self.request.format, named);
+        if headers::matches(held, &etag) {
+            return Some(not_modified(self.request, named, etag, headers::IMMUTABLE));
+        }
+        if self.request.format == Format::Default && named.terminus.codec() == codec::DAG_PB {
+            let etag = directory::etag(named, self.request.page);
+            if headers::matches(held, &etag) {
+                return Some(not_modified(self.request, named, etag, headers::LISTING));
+            }
+        }
+        None
+    }
+}
+
+fn is_unixfs(cid: &Cid) -> bool {
+    matches!(cid.codec(), codec::RAW | codec::DAG_PB)
+}
+
+fn not_modified(
+    request: &ContentRequest,
+    named: &Named,
+    etag: HeaderValue,
+    cache_control: HeaderValue,
+) -> Response<Body> {
+    let headers = headers::content(request, named, etag, cache_control);
+    headers::response(StatusCode::NOT_MODIFIED, headers, Body::empty())
+}
+
+/// Says that what is meant is elsewhere on this gateway.
+pub(super) fn redirect(location: &str) -> Outcome {
+    let location = HeaderValue::try_from(location)
+        .map_err(|_| Error::BadParameter { name: "uri", reason: "it cannot stand in a header" })?;
+    let mut headers = HeaderMap::with_capacity(8);
+    headers::put_cors(&mut headers);
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Ok(headers::response(StatusCode::MOVED_PERMANENTLY, headers, Body::empty()))
+}

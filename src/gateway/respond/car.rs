@@ -1,0 +1,204 @@
+//! CARs: the blocks of a path and of what it leads to (trustless gateway specification).
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::block::{Block, Cid};
+use crate::gateway::body::Body;
+use crate::gateway::error::Error;
+use crate::gateway::headers;
+use crate::gateway::read_ahead::ReadAhead;
+use crate::gateway::request::{CarParams, ContentRequest};
+use crate::gateway::resolve::{self, Named};
+use crate::ipld::car;
+use crate::ipld::car::walk::{CarRequest, CarWalk};
+use crate::ipld::path::ContentPath;
+use crate::ipld::walk::{Limits, Step};
+use crate::retrieval::Session;
+
+use super::Responder;
+
+/// Blocks below this size are gathered into one frame: copying them costs less than writing each
+/// by itself.
+const GATHERED_BLOCK_BYTES_MAX: usize = 32 << 10;
+/// Blocks of the path are few, and written before anything is sent.
+const GATHERED_PATH_BLOCK_BYTES_MAX: usize = usize::MAX;
+/// A frame of gathered blocks is sent when it is this large.
+const FRAME_BYTES: usize = 64 << 10;
+
+/// 304, where the client has this very CAR: its bytes follow from the request alone.
+pub(super) fn not_modified(request: &ContentRequest, params: &CarParams) -> Option<Response<Body>> {
+    let held = request.if_none_match.as_ref()?;
+    let etag = etag(&request.path, params);
+    headers::matches(held, &etag).then(|| {
+        let headers = car_headers(request, params, etag);
+        headers::response(StatusCode::NOT_MODIFIED, headers, Body::empty())
+    })
+}
+
+/// Walks the path and reads the first block of what it leads to, so that what is not there is
+/// said by the status; then streams.
+pub(super) async fn car(
+    responder: Responder<'_>,
+    session: &Session,
+    params: CarParams,
+) -> Result<Response<Body>, Error> {
+    let request = responder.request;
+    let mut body = CarBody {
+        walk: walk(&request.path, &params),
+        ahead: ReadAhead::new(responder.retriever.clone(), *session),
+        out: BytesMut::new(),
+        large: None,
+        path_blocks: Some(Vec::new()),
+    };
+    poll_fn(|cx| body.poll_begin(cx)).await.map_err(|error| match error {
+        Error::Content(error) => resolve::failed(&request.path, error),
+        other => other,
+    })?;
+    let headers = car_headers(request, &params, etag(&request.path, &params));
+    let body =
+        if request.head { Body::empty() } else { Body::car(body, responder.streams.clone()) };
+    Ok(headers::response(StatusCode::OK, headers, body))
+}
+
+fn walk(path: &ContentPath, params: &CarParams) -> CarWalk {
+    let wanted = CarRequest {
+        segments: path.segments.clone(),
+        scope: params.scope,
+        bytes: params.bytes,
+        duplicates: params.duplicates,
+    };
+    CarWalk::new(path.root, wanted, Limits::default())
+}
+
+/// Strong: the bytes are the same whenever path and parameters are.
+fn etag(path: &ContentPath, params: &CarParams) -> HeaderValue {
+    let mut hash = Xxh3Default::new();
+    for segment in &path.segments {
+        hash.update(segment.as_bytes());
+        hash.update(b"/");
+    }
+    let bytes = params.bytes.map(|bytes| (bytes.from, bytes.to));
+    hash.update(format!("{:?} {bytes:?} {}", params.scope, params.duplicates).as_bytes());
+    let suffix = format!(".car.{:016x}", hash.digest());
+    headers::quoted(&[path.root.to_string().as_bytes(), suffix.as_bytes()])
+}
+
+fn car_headers(request: &ContentRequest, params: &CarParams, etag: HeaderValue) -> HeaderMap {
+    let named = Named::unresolved(&request.path);
+    let mut headers = headers::content(request, &named, etag, headers::IMMUTABLE);
+    // The client may have asked for any order: what it gets is depth first.
+    let media_type = if params.duplicates {
+        "application/vnd.ipld.car; version=1; order=dfs; dups=y"
+    } else {
+        "application/vnd.ipld.car; version=1; order=dfs; dups=n"
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+    headers::put_nosniff(&mut headers);
+    // Below format=car, parameters of Accept still count.
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    let cid = String::from_utf8_lossy(&named.text);
+    let name = match (&request.filename, request.path.segments.last()) {
+        (Some(name), _) => name.clone(),
+        (None, Some(last)) => format!("{cid}_{last}.car"),
+        (None, None) => format!("{cid}.car"),
+    };
+    if let Some(value) = headers::disposition(true, &name) {
+        headers.insert(header::CONTENT_DISPOSITION, value);
+    }
+    headers
+}
+
+/// The bytes of a CAR, block by block.
+#[derive(Debug)]
+pub(in crate::gateway) struct CarBody {
+    walk: CarWalk,
+    ahead: ReadAhead,
+    /// What is ready to be sent.
+    out: BytesMut,
+    /// A block to be sent after `out` as it is, without being copied.
+    large: Option<Bytes>,
+    /// The blocks of the path, until the header that names its end can be written before them.
+    path_blocks: Option<Vec<Block>>,
+}
+
+impl CarBody {
+    /// Goes on until the end of the path and the first block there are known.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.path_blocks.is_some() {
+            let at_the_end = self.walk.terminus().is_some();
+            match self.walk.step()? {
+                Step::Need(cid) => ready!(self.poll_supply(cx, &cid))?,
+                Step::Visit(block) => {
+                    if let Some(path_blocks) = &mut self.path_blocks {
+                        path_blocks.push(block);
+                    }
+                    if at_the_end {
+                        self.write_begin();
+                    }
+                }
+                Step::Done => self.write_begin(),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the header and the blocks that were held back.
+    fn write_begin(&mut self) {
+        let roots: Vec<Cid> = self.walk.terminus().into_iter().collect();
+        self.out.extend_from_slice(&car::header_v1(&roots));
+        for block in self.path_blocks.take().into_iter().flatten() {
+            self.write(&block, GATHERED_PATH_BLOCK_BYTES_MAX);
+        }
+    }
+
+    /// Adds a block to what is to be sent: blocks up to `gathered` bytes by copying.
+    fn write(&mut self, block: &Block, gathered: usize) {
+        let data = block.data();
+        if data.len() <= gathered {
+            self.out.reserve(FRAME_BYTES + GATHERED_BLOCK_BYTES_MAX);
+            car::put_section_prefix(&mut self.out, block);
+            self.out.extend_from_slice(data);
+        } else {
+            car::put_section_prefix(&mut self.out, block);
+            self.large = Some(data.clone());
+        }
+    }
+
+    fn poll_supply(&mut self, cx: &mut Context<'_>, cid: &Cid) -> Poll<Result<(), Error>> {
+        let upcoming = |n| self.walk.upcoming(n);
+        let block = ready!(self.ahead.poll_block(cx, cid, upcoming))?;
+        Poll::Ready(self.walk.supply(block).map_err(Error::from))
+    }
+
+    /// The next bytes; `None` after the last.
+    pub(in crate::gateway) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            if self.out.len() >= FRAME_BYTES || self.large.is_some() && !self.out.is_empty() {
+                return Poll::Ready(Ok(Some(self.out.split().freeze())));
+            }
+            if let Some(data) = self.large.take() {
+                return Poll::Ready(Ok(Some(data)));
+            }
+            match self.walk.step()? {
+                Step::Need(cid) => match self.poll_supply(cx, &cid) {
+                    Poll::Ready(supplied) => supplied?,
+                    // While there is a wait, what is ready goes out.
+                    Poll::Pending if self.out.is_empty() => return Poll::Pending,
+                    Poll::Pending => return Poll::Ready(Ok(Some(self.out.split().freeze()))),
+                },
+                Step::Visit(block) => self.write(&block, GATHERED_BLOCK_BYTES_MAX),
+                Step::Done if self.out.is_empty() => return Poll::Ready(Ok(None)),
+                Step::Done => return Poll::Ready(Ok(Some(self.out.split().freeze()))),
+            }
+        }
+    }
+}

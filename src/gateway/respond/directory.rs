@@ -1,0 +1,122 @@
+//! Directories: their `index.html`, or a page that lists them.
+
+mod listing;
+
+use std::future::poll_fn;
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::gateway::body::Body;
+use crate::gateway::error::Error;
+use crate::gateway::escape;
+use crate::gateway::headers;
+use crate::gateway::read_ahead::ReadAhead;
+use crate::gateway::request::{ContentRequest, with_query};
+use crate::gateway::resolve::Named;
+use crate::ipld::unixfs::directory::{Entry, ListStep, Lister, Lookup, LookupStep};
+use crate::ipld::unixfs::{File, Kind, Node};
+use crate::retrieval::Session;
+
+use super::file::{Served, file};
+use super::{Responder, redirect};
+
+/// Serves a directory: with a slash at the end of its path, since links in its pages are relative.
+pub(super) async fn directory(
+    responder: Responder<'_>,
+    session: &Session,
+    named: &Named,
+    node: Node,
+) -> Result<Response<Body>, Error> {
+    let request = responder.request;
+    if !request.path.trailing_slash && !request.slash_optional {
+        return redirect(&slashed(request));
+    }
+    if let Some(index) = index(responder, session, &node).await? {
+        let served = Served { file: index, name: Some("index.html"), named };
+        return file(responder, session, served).await;
+    }
+    let page = page(responder, session, node).await?;
+    Ok(listing_response(request, named, &page))
+}
+
+/// The entity tag of a page of the listing.
+pub(super) fn etag(named: &Named, page: usize) -> HeaderValue {
+    let looks = format!("DirIndex-{}_CID-", listing::VERSION);
+    let page = if page == 0 { String::new() } else { format!(".page-{}", page + 1) };
+    headers::quoted(&[looks.as_bytes(), &named.text, page.as_bytes()])
+}
+
+/// The path with a slash at its end; escapes as RFC 3986 writes them.
+fn slashed(request: &ContentRequest) -> String {
+    let mut path = escape::upper_case_escapes(&request.path.original);
+    path.push('/');
+    with_query(&path, request.query.as_deref())
+}
+
+/// The directory's own page, if it has one.
+async fn index(
+    responder: Responder<'_>,
+    session: &Session,
+    node: &Node,
+) -> Result<Option<File>, Error> {
+    let mut lookup = Lookup::of(node, "index.html")?;
+    let entry = loop {
+        match lookup.step() {
+            LookupStep::Need(cid) => {
+                lookup.supply(&responder.retriever.block(&cid, session).await?)?;
+            }
+            LookupStep::Found(entry) => break entry,
+            LookupStep::NotFound => return Ok(None),
+        }
+    };
+    let block = responder.retriever.block(&entry.cid, session).await?;
+    match Node::decode(&block).map(|node| node.kind) {
+        Ok(Kind::File(file)) => Ok(Some(file)),
+        _ => Err(Error::Index),
+    }
+}
+
+/// One page of a directory.
+struct Page {
+    number: usize,
+    entries: Vec<Entry>,
+    /// Whether entries follow it.
+    more: bool,
+}
+
+async fn page(responder: Responder<'_>, session: &Session, node: Node) -> Result<Page, Error> {
+    let (number, entries_max) = (responder.request.page, responder.listing_entries_max);
+    let mut lister = Lister::of(node)?.skip(number.saturating_mul(entries_max));
+    let mut ahead = ReadAhead::new(responder.retriever.clone(), *session);
+    let mut page = Page { number, entries: Vec::new(), more: false };
+    loop {
+        match lister.step()? {
+            ListStep::Need(cid) => {
+                let block =
+                    poll_fn(|cx| ahead.poll_block(cx, &cid, |n| lister.upcoming(n))).await?;
+                lister.supply(&block)?;
+            }
+            ListStep::Entry(_) if page.entries.len() == entries_max => {
+                page.more = true;
+                break;
+            }
+            ListStep::Entry(entry) => page.entries.push(entry),
+            ListStep::Done => break,
+        }
+    }
+    // A sharded directory comes in the order of hashes.
+    page.entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(page)
+}
+
+fn listing_response(request: &ContentRequest, named: &Named, page: &Page) -> Response<Body> {
+    let html = listing::render(&request.path, named, page);
+    let etag = etag(named, page.number);
+    let mut headers = headers::content(request, named, etag, headers::LISTING);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(listing::POLICY));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(html.len()));
+    headers::put_nosniff(&mut headers);
+    let body = if request.head { Body::empty() } else { Body::full(html) };
+    headers::response(StatusCode::OK, headers, body)
+}

@@ -1,0 +1,200 @@
+//! Files: whole, in ranges, from one block or from many.
+
+use std::future::poll_fn;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::block::Block;
+use crate::gateway::body::Body;
+use crate::gateway::error::Error;
+use crate::gateway::headers;
+use crate::gateway::read_ahead::ReadAhead;
+use crate::gateway::request::{ContentRequest, Format, Satisfied};
+use crate::gateway::resolve::Named;
+use crate::ipld::Error as IpldError;
+use crate::ipld::unixfs::FileReader;
+use crate::ipld::unixfs::read::Step;
+use crate::retrieval::Session;
+
+use super::{Responder, block};
+
+/// A file, and what it is served as.
+#[derive(Debug)]
+pub(super) struct Served<'a> {
+    pub(super) file: crate::ipld::unixfs::File,
+    /// The name that tells its type.
+    pub(super) name: Option<&'a str>,
+    /// What the response is about: the file, or the directory whose index it is.
+    pub(super) named: &'a Named,
+}
+
+/// A file that is one raw block.
+pub(super) fn whole(
+    request: &ContentRequest,
+    named: &Named,
+    block: &Block,
+) -> Result<Response<Body>, Error> {
+    let mut headers = content_headers(request, named);
+    let name = request.filename.as_deref();
+    headers.insert(header::CONTENT_TYPE, headers::media_type(name, Some(block.data())));
+    at_hand(request, headers, block.data())
+}
+
+/// Any file.
+pub(super) async fn file(
+    responder: Responder<'_>,
+    session: &Session,
+    served: Served<'_>,
+) -> Result<Response<Body>, Error> {
+    let request = responder.request;
+    let mut headers = content_headers(request, served.named);
+    let name = request.filename.as_deref().or(served.name);
+    let part = part(request, &mut headers, served.file.size)?;
+    let range = part.as_ref().map_or(0..served.file.size, Range::clone);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+
+    let ahead = ReadAhead::new(responder.retriever.clone(), *session);
+    let sniffed = range.start == 0;
+    let mut body = FileBody {
+        left: range.end - range.start,
+        reader: FileReader::of(served.file, Some(range)),
+        ahead,
+        first: None,
+    };
+    // A head needs the first bytes only to tell the type.
+    let typed = headers::media_type(name, None);
+    let named_type = typed != "application/octet-stream";
+    if !(request.head && (named_type || !sniffed)) {
+        body.first = poll_fn(|cx| body.poll_next(cx)).await?;
+        body.left += body.first.as_ref().map_or(0, |first| first.len() as u64);
+    }
+    let start = body.first.as_deref().unwrap_or_default();
+    let media_type = if sniffed { headers::media_type(name, Some(start)) } else { typed };
+    headers.insert(header::CONTENT_TYPE, media_type);
+
+    let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let body = match body.first.take() {
+        _ if request.head => Body::empty(),
+        Some(only) if only.len() as u64 == body.left => Body::full(only),
+        None => Body::empty(),
+        first => Body::file(FileBody { first, ..body }, responder.streams.clone()),
+    };
+    Ok(headers::response(status, headers, body))
+}
+
+/// A symbolic link is its target, as text; ranges do not apply.
+pub(super) fn symlink(request: &ContentRequest, named: &Named, target: Bytes) -> Response<Body> {
+    let mut headers = content_headers(request, named);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("inode/symlink"));
+    headers.remove(header::ACCEPT_RANGES);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(target.len()));
+    let body = if request.head { Body::empty() } else { Body::full(target) };
+    headers::response(StatusCode::OK, headers, body)
+}
+
+/// The response whose content is at hand, or the part of it that is asked for.
+pub(super) fn at_hand(
+    request: &ContentRequest,
+    mut headers: HeaderMap,
+    data: &Bytes,
+) -> Result<Response<Body>, Error> {
+    let part = part(request, &mut headers, data.len() as u64)?;
+    let (status, data) = match part {
+        Some(part) => {
+            let part = part.start as usize..part.end as usize;
+            (StatusCode::PARTIAL_CONTENT, data.slice(part))
+        }
+        None => (StatusCode::OK, data.clone()),
+    };
+    headers::put_ranges(&mut headers);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
+    let body = if request.head { Body::empty() } else { Body::full(data) };
+    Ok(headers::response(status, headers, body))
+}
+
+fn content_headers(request: &ContentRequest, named: &Named) -> HeaderMap {
+    let etag = block::etag(Format::Default, named);
+    let mut headers = headers::content(request, named, etag, headers::IMMUTABLE);
+    headers::put_ranges(&mut headers);
+    if (request.filename.is_some() || request.download)
+        && let Some(value) = disposition(request, named)
+    {
+        headers.insert(header::CONTENT_DISPOSITION, value);
+    }
+    headers
+}
+
+fn disposition(request: &ContentRequest, named: &Named) -> Option<HeaderValue> {
+    let cid = String::from_utf8_lossy(&named.text);
+    let last = request.path.segments.last().map(String::as_str);
+    let name = request.filename.as_deref().or(last).unwrap_or(&cid);
+    headers::disposition(request.download, name)
+}
+
+/// The part that is asked for, if it is one, noted in the headers. A range holds only for the
+/// validator it was asked with.
+fn part(
+    request: &ContentRequest,
+    headers: &mut HeaderMap,
+    size: u64,
+) -> Result<Option<Range<u64>>, Error> {
+    let Some(range) = request.range else { return Ok(None) };
+    if request.if_range.as_ref().is_some_and(|held| headers.get(header::ETAG) != Some(held)) {
+        return Ok(None);
+    }
+    match range.within(size) {
+        Satisfied::Unsatisfiable => Err(Error::Range(size)),
+        Satisfied::Part(part) => {
+            let value = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(header::CONTENT_RANGE, value);
+            }
+            Ok(Some(part))
+        }
+    }
+}
+
+/// The bytes of a file, block by block.
+#[derive(Debug)]
+pub(in crate::gateway) struct FileBody {
+    reader: FileReader,
+    ahead: ReadAhead,
+    /// What was read before the head was sent.
+    first: Option<Bytes>,
+    left: u64,
+}
+
+impl FileBody {
+    /// Bytes still to come.
+    pub(in crate::gateway) fn bytes_left(&self) -> u64 {
+        self.left
+    }
+
+    /// The next bytes; `None` after the last.
+    pub(in crate::gateway) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            let step = self.first.take().map_or_else(|| self.reader.step(), Step::Data);
+            match step {
+                Step::Data(data) => {
+                    self.left = self.left.saturating_sub(data.len() as u64);
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Step::Need(cid) => {
+                    let upcoming = |n| self.reader.upcoming(n);
+                    let block = ready!(self.ahead.poll_block(cx, &cid, upcoming))?;
+                    self.reader.supply(&block)?;
+                }
+                Step::Done if self.left > 0 => {
+                    return Poll::Ready(Err(IpldError::Truncated("file").into()));
+                }
+                Step::Done => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+}
