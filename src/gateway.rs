@@ -104,3 +104,6 @@ fn options() -> Response<Body> {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     headers::response(StatusCode::OK, headers, Body::empty())
 }
+
+#[cfg(test)]
+mod tests;

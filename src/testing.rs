@@ -12,6 +12,8 @@ use futures_util::future::BoxFuture;
 use crate::block::{
     Block, BlockSource, Blockstore, Cid, FetchContext, FetchError, Mh, StoreError, Want,
 };
+use crate::ipld;
+use crate::ipld::unixfs::import::{DirectoryBuilder, FileBuilder, Profile};
 
 /// A blockstore in memory.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,34 @@ impl MemoryBlockstore {
     /// Takes a block out.
     pub fn remove(&self, cid: &Cid) {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).remove(cid.hash());
+    }
+
+    /// Imports a file in chunks of so many bytes; gives its root.
+    pub fn add_file(&self, data: &[u8], chunk_bytes: usize) -> Result<Cid, ipld::Error> {
+        let profile = Profile::V1_2025;
+        let mut builder = FileBuilder::new(profile, profile.links_max());
+        for chunk in data.chunks(chunk_bytes) {
+            let leaf = profile.leaf(Bytes::copy_from_slice(chunk))?;
+            self.insert(builder.push(&leaf)?);
+            self.insert([leaf.block]);
+        }
+        let built = builder.finish()?;
+        self.insert(built.blocks);
+        Ok(built.root)
+    }
+
+    /// Makes a directory of these names; gives its root.
+    pub fn add_directory<N: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (N, Cid)>,
+    ) -> Result<Cid, ipld::Error> {
+        let mut builder = DirectoryBuilder::new(Profile::V1_2025);
+        for (name, cid) in entries {
+            builder.insert(name, &cid, 1);
+        }
+        let built = builder.finish()?;
+        self.insert(built.blocks);
+        Ok(built.root)
     }
 
     /// How often a block was asked for.
