@@ -22,6 +22,8 @@ enum Kind {
     Full(Bytes),
     File(Box<FileBody>, Streams),
     Car(Box<CarBody>, Streams),
+    /// The stream failed, and what came before may still be on its way to the client.
+    Failed(Error),
 }
 
 impl Body {
@@ -62,6 +64,12 @@ impl http_body::Body for Body {
                 self.0 = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
+            Kind::Failed(_) => {
+                let Kind::Failed(error) = std::mem::replace(&mut self.0, Kind::Empty) else {
+                    return Poll::Ready(None);
+                };
+                return Poll::Ready(Some(Err(error)));
+            }
             Kind::File(file, streams) => (file.poll_next(cx), streams),
             Kind::Car(car, streams) => (car.poll_next(cx), streams),
         };
@@ -75,8 +83,11 @@ impl http_body::Body for Body {
             Poll::Ready(Err(error)) => {
                 streams.truncated.inc();
                 tracing::debug!(%error, "a response was cut off");
-                self.0 = Kind::Empty;
-                Poll::Ready(Some(Err(error)))
+                // An error throws away what was not yet written, so that is let go first: whoever
+                // resumes later has what was good.
+                self.0 = Kind::Failed(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }
@@ -90,7 +101,7 @@ impl http_body::Body for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::File(file, _) => SizeHint::with_exact(file.bytes_left()),
-            Kind::Car(..) => SizeHint::default(),
+            Kind::Car(..) | Kind::Failed(_) => SizeHint::default(),
         }
     }
 }

@@ -142,7 +142,8 @@ fn not_modified(
     etag: HeaderValue,
     cache_control: HeaderValue,
 ) -> Response<Body> {
-    let headers = headers::content(request, named, etag, cache_control);
+    let mut headers = headers::content(request, named, etag, cache_control);
+    headers::trim_for_not_modified(&mut headers);
     headers::response(StatusCode::NOT_MODIFIED, headers, Body::empty())
 }
 

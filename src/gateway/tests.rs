@@ -1,5 +1,7 @@
 //! Stories of requests, told to a gateway over fakes.
 
+mod wire;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
