@@ -108,6 +108,10 @@ impl<'a> Responder<'a> {
                 file::file(self, session, file).await
             }
             Kind::Symlink { target } => Ok(file::symlink(self.request, named, target)),
+            Kind::Directory(_) | Kind::HamtShard(_) if self.request.format != Format::Default => {
+                let cid = Box::new(named.terminus);
+                Err(Error::NotAcceptable { cid, format: self.request.format.name() })
+            }
             Kind::Directory(_) | Kind::HamtShard(_) => {
                 directory::directory(self, session, named, node).await
             }

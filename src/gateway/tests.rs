@@ -159,6 +159,7 @@ async fn what_the_client_has_is_not_read_again() {
     for uri in [
         format!("/ipfs/{file}"),
         format!("/ipfs/{file}?format=raw"),
+        format!("/ipfs/{file}?format=json"),
         format!("/ipfs/{root}/"),
         format!("/ipfs/{root}/a.txt"),
         format!("/ipfs/{root}?format=car&dag-scope=entity"),

@@ -12,7 +12,7 @@ use crate::gateway::body::Body;
 use crate::gateway::error::Error;
 use crate::gateway::headers;
 use crate::gateway::read_ahead::ReadAhead;
-use crate::gateway::request::{ContentRequest, Format, Satisfied};
+use crate::gateway::request::{Codec, ContentRequest, Format, Satisfied};
 use crate::gateway::resolve::Named;
 use crate::ipld::Error as IpldError;
 use crate::ipld::unixfs::FileReader;
@@ -73,7 +73,7 @@ pub(super) async fn file(
     }
     let start = body.first.as_deref().unwrap_or_default();
     let media_type = if sniffed { headers::media_type(name, Some(start)) } else { typed };
-    headers.insert(header::CONTENT_TYPE, media_type);
+    headers.entry(header::CONTENT_TYPE).or_insert(media_type);
 
     let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let body = match body.first.take() {
@@ -116,15 +116,35 @@ pub(super) fn at_hand(
 }
 
 fn content_headers(request: &ContentRequest, named: &Named) -> HeaderMap {
-    let etag = block::etag(Format::Default, named);
+    let etag = block::etag(request.format, named);
     let mut headers = headers::content(request, named, etag, headers::IMMUTABLE);
     headers::put_ranges(&mut headers);
+    if let Some((media_type, extension, attachment)) = plain_codec(request.format) {
+        let cid = String::from_utf8_lossy(&named.text);
+        let own_name = format!("{cid}.{extension}");
+        let name = request.filename.as_deref().unwrap_or(&own_name);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers::put_nosniff(&mut headers);
+        if let Some(value) = headers::disposition(attachment || request.download, name) {
+            headers.insert(header::CONTENT_DISPOSITION, value);
+        }
+        return headers;
+    }
     if (request.filename.is_some() || request.download)
         && let Some(value) = disposition(request, named)
     {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
     headers
+}
+
+/// A file that is asked for as JSON or CBOR is said to be that, and never taken for a page.
+fn plain_codec(format: Format) -> Option<(&'static str, &'static str, bool)> {
+    match format {
+        Format::Codec(Codec::Json) => Some(("application/json", "json", false)),
+        Format::Codec(Codec::Cbor) => Some(("application/cbor", "cbor", true)),
+        _ => None,
+    }
 }
 
 fn disposition(request: &ContentRequest, named: &Named) -> Option<HeaderValue> {
