@@ -343,6 +343,19 @@ async fn directories_show_their_index_or_a_listing_in_pages() {
 }
 
 #[tokio::test]
+async fn names_of_any_length_leave_a_page_small() {
+    let world = world();
+    let file = world.raw("x");
+    let long = "<".repeat(64 << 10);
+    let entries = (0..2000).map(|n| (format!("{n}{long}"), file));
+    let root = world.store.add_directory(entries).unwrap();
+    let page = world.get(&format!("/ipfs/{root}/")).await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.len() < 4 << 20, "{}", page.body.len());
+    assert!(!page.text().contains("<<"));
+}
+
+#[tokio::test]
 async fn blocks_that_look_like_pages_are_not_shown_as_pages() {
     let world = world();
     let cid = world.raw("<html><script>alert(1)</script>");

@@ -4,6 +4,7 @@ mod listing;
 
 use std::future::poll_fn;
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::gateway::body::Body;
@@ -95,18 +96,28 @@ async fn page(responder: Responder<'_>, session: &Session, node: Node) -> Result
                 let block =
                     poll_fn(|cx| ahead.poll_block(cx, &cid, |n| lister.upcoming(n))).await?;
                 lister.supply(&block)?;
+                // Shards in memory come without a wait, and there may be thousands.
+                tokio::task::consume_budget().await;
             }
             ListStep::Entry(_) if page.entries.len() == entries_max => {
                 page.more = true;
                 break;
             }
-            ListStep::Entry(entry) => page.entries.push(entry),
+            ListStep::Entry(entry) => page.entries.push(without_its_block(&entry)),
             ListStep::Done => break,
         }
     }
     // A sharded directory comes in the order of hashes.
     page.entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(page)
+}
+
+/// A copy of the entry that keeps no block in memory, its name no longer than can be told to be
+/// too long.
+fn without_its_block(entry: &Entry) -> Entry {
+    let kept = entry.name.len().min(listing::NAME_BYTES_MAX + 1);
+    let name = Bytes::copy_from_slice(entry.name.get(..kept).unwrap_or_default());
+    Entry { name, cid: entry.cid, tsize: entry.tsize }
 }
 
 fn listing_response(request: &ContentRequest, named: &Named, page: &Page) -> Response<Body> {

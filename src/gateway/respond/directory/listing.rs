@@ -15,6 +15,11 @@ pub(super) const VERSION: &str = "1";
 /// The page needs its own style and nothing else.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Longest name that is linked by name; what has a longer one is linked by its CID.
+pub(super) const NAME_BYTES_MAX: usize = 1024;
+/// How much of a longer name is shown, in characters.
+const LONG_NAME_CHARS: usize = 200;
+
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884}\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
@@ -100,13 +105,20 @@ fn breadcrumbs(out: &mut String, path: &ContentPath, named: &Named) {
 
 fn row(out: &mut String, escaped: &mut String, base: &str, entry: &Entry) {
     escaped.clear();
-    escape::segment(escaped, &entry.name);
     let cid = entry.cid.to_string();
     out.push_str("<tr><td><a href=\"");
-    out.push_str(base);
-    out.push_str(escaped);
-    out.push_str("\">");
-    escape::html(out, &entry.name_lossy());
+    if entry.name.len() > NAME_BYTES_MAX {
+        let _ = write!(out, "/ipfs/{cid}\">");
+        let shown: String = entry.name_lossy().chars().take(LONG_NAME_CHARS).collect();
+        escape::html(out, &shown);
+        out.push('…');
+    } else {
+        escape::segment(escaped, &entry.name);
+        out.push_str(base);
+        out.push_str(escaped);
+        out.push_str("\">");
+        escape::html(out, &entry.name_lossy());
+    }
     out.push_str("</a></td><td><a class=\"ipfs-hash\" translate=\"no\" href=\"/ipfs/");
     out.push_str(&cid);
     // Escaped twice, as in the pages of other gateways.
