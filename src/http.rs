@@ -1,3 +1,4 @@
-//! Placeholder.
+//! The front door.
 
+pub mod api;
 pub mod auth;

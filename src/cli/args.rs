@@ -1,0 +1,209 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+/// An IPFS gateway in one binary: serves, imports and pins content.
+#[derive(Debug, Parser)]
+#[command(name = "estuary", version, about, max_term_width = 100)]
+pub struct Args {
+    /// Where the node keeps its data [default: the platform's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The configuration file [default: config.toml in the data directory, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Never touch the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do; without it, serve
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node (the default)
+    Serve,
+    /// Check the configuration and end
+    CheckConfig,
+    /// Add files and folders, and pin them
+    Add(Add),
+    /// Import a CAR file, and pin its whole roots
+    Import(Import),
+    /// Write a file or folder to disk; goes on with a file that is partly there
+    Get(Get),
+    /// Write a file to standard output
+    Cat(Cat),
+    /// List a directory
+    Ls {
+        /// A CID, or /ipfs/CID/path
+        path: String,
+    },
+    /// Write a whole DAG as a CAR file (version 1)
+    Export {
+        /// A CID, or /ipfs/CID/path
+        path: String,
+        /// The file to write [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// List, add and remove pins
+    Pin {
+        /// What to do with pins
+        #[command(subcommand)]
+        command: Pin,
+    },
+    /// Drop cached blocks over the bound and give their space back
+    Gc {
+        /// Drop every block that no pin covers
+        #[arg(long)]
+        all: bool,
+    },
+    /// Check that the index, the pins and the segment files agree
+    Fsck {
+        /// Mend what can be mended; needs the store alone
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Hash every block again and name the bad ones
+    Scrub,
+    /// Copy the store to a new directory; the node may go on
+    Backup {
+        /// The directory to make
+        dir: PathBuf,
+    },
+    /// Make, list and revoke API keys
+    Key {
+        /// What to do with keys
+        #[command(subcommand)]
+        command: Key,
+    },
+    /// Say how the running node does
+    Status,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Options of `add`.
+#[derive(Debug, clap::Args)]
+pub struct Add {
+    /// Files and folders; `-` or none for standard input
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// How content becomes blocks: unixfs-v1-2025 or unixfs-v0-2015
+    #[arg(long, default_value = "unixfs-v1-2025")]
+    pub profile: String,
+    /// How files are cut: size-N, N in bytes [default: the profile's]
+    #[arg(long, value_name = "size-N")]
+    pub chunker: Option<String>,
+    /// What to call it in the list of uploads [default: the file's name]
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// Options of `import`.
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    /// CAR files; `-` or none for standard input
+    #[arg(value_name = "FILE")]
+    pub paths: Vec<PathBuf>,
+    /// Do not pin the roots
+    #[arg(long)]
+    pub no_pin: bool,
+}
+
+/// Options of `get`.
+#[derive(Debug, clap::Args)]
+pub struct Get {
+    /// A CID, or /ipfs/CID/path
+    pub path: String,
+    /// Where to write [default: the last name of the path, here]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+}
+
+/// Options of `cat`.
+#[derive(Debug, clap::Args)]
+pub struct Cat {
+    /// A CID, or /ipfs/CID/path
+    pub path: String,
+    /// First byte to write
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub offset: u64,
+    /// How many bytes to write [default: to the end]
+    #[arg(long, value_name = "BYTES")]
+    pub length: Option<u64>,
+}
+
+/// What can be done with pins.
+#[derive(Debug, Subcommand)]
+pub enum Pin {
+    /// List pins
+    Ls,
+    /// Pin a DAG that the store holds whole
+    Add {
+        /// CIDs
+        #[arg(required = true)]
+        cids: Vec<String>,
+    },
+    /// Remove pins; their blocks go when space is wanted
+    Rm {
+        /// CIDs
+        #[arg(required = true)]
+        cids: Vec<String>,
+    },
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key; its text is shown once
+    Create {
+        /// What it may do: upload, user or admin
+        #[arg(long, default_value = "user")]
+        scope: String,
+        /// What to call it
+        #[arg(long, default_value = "")]
+        label: String,
+        /// How many days it lasts [default: until it is revoked]
+        #[arg(long, value_name = "DAYS")]
+        days: Option<u32>,
+    },
+    /// List keys
+    Ls,
+    /// End a key at once
+    Revoke {
+        /// The key's id, or its text
+        key: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for line in [["estuary", "--json", "status"], ["estuary", "status", "--json"]] {
+            let args = Args::try_parse_from(line).unwrap();
+            assert!(args.json && matches!(args.command, Some(Command::Status)));
+        }
+        assert!(Args::try_parse_from(["estuary"]).unwrap().command.is_none());
+    }
+}
