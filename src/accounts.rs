@@ -7,6 +7,8 @@ mod key;
 
 use serde::{Deserialize, Serialize};
 
+use crate::db::Db;
+
 pub use attempts::Attempts;
 pub use key::Secret;
 
@@ -59,6 +61,20 @@ impl KeyRow {
     #[must_use]
     pub fn id(&self) -> &str {
         self.hash.get(..16).unwrap_or(&self.hash)
+    }
+}
+
+/// Knows who calls. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Accounts {
+    db: Db,
+}
+
+impl Accounts {
+    /// Keys are kept in `db`.
+    #[must_use]
+    pub fn new(db: Db) -> Self {
+        Self { db }
     }
 }
 
