@@ -1,4 +1,8 @@
 //! Tests of the store: what it promises, whatever happens.
 
 mod basics;
+mod check;
+mod faults;
 mod fixture;
+mod model;
+mod races;
