@@ -2,6 +2,7 @@
 
 mod basics;
 mod check;
+mod crash;
 mod faults;
 mod fixture;
 mod model;

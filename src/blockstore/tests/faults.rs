@@ -12,14 +12,14 @@ async fn a_flipped_byte_is_found_and_never_served_and_mended_by_writing_again() 
     pin(&store, std::slice::from_ref(&only)).await;
     let path = store.inner.segments.disk().path(0);
     let intact = std::fs::read(&path).unwrap();
-    for at in 0..intact.len() {
+    for (at, byte) in intact.iter().enumerate() {
         let mut fixture = Fixture::new();
         pin(&fixture.store(), std::slice::from_ref(&only)).await;
         let file = std::fs::File::options()
             .write(true)
             .open(fixture.segments_dir().join("00000000.seg"))
             .unwrap();
-        file.write_all_at(&[intact[at] ^ 0x10], at as u64).unwrap();
+        file.write_all_at(&[byte ^ 0x10], at as u64).unwrap();
         let store = fixture.store();
         for _ in 0..2 {
             assert_eq!(store.get(only.cid()).await.unwrap(), None, "byte {at}");
