@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are all tests")]
 
 mod harness;
+mod limits;
 mod listeners;
