@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are all tests")]
 
+mod config;
 mod harness;
 mod limits;
 mod listeners;
+mod metrics;
+mod shutdown;
