@@ -4,6 +4,7 @@
 
 mod backend;
 mod file;
+mod limbo;
 mod overlay;
 mod queue;
 mod redb;

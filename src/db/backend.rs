@@ -1,8 +1,9 @@
 //! The file under the engine: what happens when the disk is full, and when it fails.
 //!
 //! **Invariant:** after a write or sync that failed for good, nothing more reaches the file, so what
-//! is in it is the last durable commit. The engine is not told: its readers go on, and the writer
-//! asks [`Backend::failure`] before it acknowledges anything.
+//! is in it is the last durable commit. The engine is not told, for it would refuse its readers as
+//! well: what it still writes goes to a layer in memory, and the writer asks for the failure
+//! before it acknowledges anything.
 
 use std::fmt;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::limbo::Limbo;
 use super::reserve::Reserve;
 use crate::block::StoreError;
 
@@ -56,6 +58,7 @@ pub(super) struct Backend {
     disk: Box<dyn Disk>,
     reserve: Arc<Reserve>,
     failure: OnceLock<Failure>,
+    limbo: Limbo,
     retired: AtomicBool,
 }
 
@@ -70,7 +73,8 @@ pub(super) enum Failure {
 
 impl Backend {
     pub(super) fn new(disk: Box<dyn Disk>, reserve: Arc<Reserve>) -> Self {
-        Self { disk, reserve, failure: OnceLock::new(), retired: AtomicBool::new(false) }
+        let (failure, limbo, retired) = Default::default();
+        Self { disk, reserve, failure, limbo, retired }
     }
 
     /// Why nothing is written any more.
@@ -115,7 +119,10 @@ impl Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.read_at(offset, out)?;
+        match self.failure() {
+            None => self.disk.read_at(offset, out)?,
+            Some(_) => self.limbo.read(&*self.disk, offset, out)?,
+        }
         // Asked after reading: what was read may be a page that was used anew meanwhile.
         if self.retired.load(Ordering::Acquire) {
             return Err(io::Error::other("the disk was full, and the database was opened anew"));
@@ -123,28 +130,37 @@ impl Backend {
         Ok(())
     }
 
-    /// A write: with the reserve's space once the disk is full, and not at all after a failure.
-    fn change(&self, change: impl Fn(&dyn Disk) -> io::Result<()>) {
-        if self.failure.get().is_some() {
-            return;
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.change(|disk| disk.write_at(offset, data)) {
+            return Ok(());
+        }
+        self.limbo.write(&*self.disk, offset, data)
+    }
+
+    /// A change of the file: with the reserve's space once the disk is full, and not at all after a
+    /// failure. Whether it was made.
+    fn change(&self, change: impl Fn(&dyn Disk) -> io::Result<()>) -> bool {
+        if self.failure().is_some() {
+            return false;
         }
         let outcome = match change(&*self.disk) {
             Err(error) if is_full(&error) && self.reserve.give_up() => change(&*self.disk),
             outcome => outcome,
         };
         match outcome {
-            Ok(()) => {}
+            Ok(()) => return true,
             Err(error) if is_full(&error) => {
                 self.failure.get_or_init(|| Failure::Full);
             }
             Err(error) => self.fail(error),
         }
+        false
     }
 
     fn sync(&self) {
         // The kernel forgets what it could not write: a sync that failed is never tried again,
         // whatever it failed with.
-        if self.failure.get().is_none()
+        if self.failure().is_none()
             && let Err(error) = self.disk.sync()
         {
             self.fail(error);
@@ -181,7 +197,6 @@ impl ::redb::StorageBackend for Shared {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.change(|disk| disk.write_at(offset, data));
-        Ok(())
+        self.0.write(offset, data)
     }
 }

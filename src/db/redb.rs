@@ -35,6 +35,7 @@ pub(super) struct View {
 /// All tables within a write transaction.
 pub(super) struct Writing<'t> {
     transaction: &'t WriteTransaction,
+    backend: &'t Backend,
     tables: BTreeMap<String, ::redb::Table<'t, Bytes, Bytes>>,
     changed: bool,
 }
@@ -132,7 +133,7 @@ impl Engine {
             // Opening after a crash then trusts the last commit, and need not walk the tree.
             transaction.set_two_phase_commit(true);
             transaction.set_quick_repair(true);
-            let mut writing = Writing::begin(&transaction)?;
+            let mut writing = Writing::begin(&transaction, &self.backend)?;
             work(&mut writing)?;
             let changed = writing.changed;
             if changed {
@@ -238,13 +239,13 @@ impl DoubleEndedIterator for Rows {
 }
 
 impl<'t> Writing<'t> {
-    fn begin(transaction: &'t WriteTransaction) -> Result<Self, Error> {
+    fn begin(transaction: &'t WriteTransaction, backend: &'t Backend) -> Result<Self, Error> {
         let mut tables = BTreeMap::new();
         for handle in transaction.list_tables().map_err(failed)? {
             let table = transaction.open_table(definition(handle.name())).map_err(failed)?;
             tables.insert(handle.name().to_owned(), table);
         }
-        Ok(Self { transaction, tables, changed: false })
+        Ok(Self { transaction, backend, tables, changed: false })
     }
 
     /// Makes the changes of one job part of the transaction.
@@ -261,6 +262,10 @@ impl<'t> Writing<'t> {
     }
 
     pub(super) fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        // There is no point in going on after a failure that the engine does not know.
+        if let Some(error) = self.backend.error() {
+            return Err(error.into());
+        }
         self.changed = true;
         if !self.tables.contains_key(table) {
             let opened = self.transaction.open_table(definition(table)).map_err(failed)?;
