@@ -179,6 +179,40 @@ async fn a_disk_without_any_space_costs_the_commit_and_nothing_else() {
     }
 }
 
+#[tokio::test]
+async fn a_page_that_cannot_be_read_fails_those_who_need_it() {
+    let place = new_place();
+    let db = place.open().unwrap();
+    db.write(|t| (0..5000).try_for_each(|n: u32| t.put(T, &n.to_be_bytes(), &[7; 100])))
+        .await
+        .unwrap();
+    db.close().unwrap();
+    let bad = Arc::new(AtomicBool::new(false));
+    let rule: Rule = {
+        let bad = Arc::clone(&bad);
+        Arc::new(move |call| match call {
+            // One read fails.
+            Call::Read if bad.swap(false, Ordering::SeqCst) => Err(io::ErrorKind::Other.into()),
+            _ => Ok(()),
+        })
+    };
+    // Without a cache, so that pages are read when they are needed.
+    let disk = move |file| -> Box<dyn Disk> { Box::new(Faulty::new(file, Arc::clone(&rule))) };
+    let config = Config { cache_bytes_max: 0 };
+    let db = Db::open_with(&place.path(), &config, metrics(), disk).unwrap();
+    let read = db.read().unwrap();
+    bad.store(true, Ordering::SeqCst);
+    let told = read.get(T, &4999_u32.to_be_bytes()).unwrap_err();
+    assert!(matches!(told, Error::Damaged(_)), "{told}");
+    assert!(read.get(T, &2500_u32.to_be_bytes()).unwrap().is_some());
+    put(&db, T, &0_u32.to_be_bytes(), b"new").await.unwrap();
+    assert!(read.get(T, &4999_u32.to_be_bytes()).unwrap().is_some(), "it can be read again");
+    bad.store(true, Ordering::SeqCst);
+    let told = db.write(|t| t.put(T, &4999_u32.to_be_bytes(), b"new")).await;
+    assert!(matches!(told, Err(Error::Store(StoreError::ReadOnly(_)))), "{told:?}");
+    assert!(read.get(T, &4999_u32.to_be_bytes()).unwrap().is_some());
+}
+
 #[test]
 fn after_a_failure_the_engine_reads_what_it_wrote_and_the_file_stays() {
     let place = Place::new();
