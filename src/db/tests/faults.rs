@@ -251,7 +251,8 @@ impl Small {
     }
 
     fn fill(&self) -> io::Result<()> {
-        let mut filler = std::fs::File::create(self.dir.path().join("filler"))?;
+        let filler = self.dir.path().join("filler");
+        let mut filler = std::fs::File::options().create(true).append(true).open(filler)?;
         loop {
             match io::Write::write_all(&mut filler, &[7; 4096]) {
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
@@ -286,6 +287,11 @@ async fn a_small_file_system_runs_full_and_is_used_again() {
     };
     assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
     assert_eq!(jobs_held(&db), good);
+    small.fill().unwrap();
+    let copy = small.dir.path().join("copy");
+    let refused = db.copy_to(&db.read().unwrap(), &copy).unwrap_err();
+    assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
+    assert!(!copy.exists() && !file::beside(&copy, "new").exists());
     std::fs::remove_file(small.dir.path().join("filler")).unwrap();
     // More in one job than any reserve has.
     let big =
