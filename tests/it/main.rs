@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are all tests")]
 
 mod api;
+mod command;
 mod config;
 mod console;
 mod harness;

@@ -50,6 +50,42 @@ async fn a_download_under_way_is_finished_and_idle_connections_are_not_waited_fo
 }
 
 #[tokio::test]
+async fn an_upload_under_way_is_finished_and_kept() {
+    let estuary = Estuary::start().await;
+    let key = crate::api::key(&estuary, "upload").await;
+    let form = crate::api::form(&[("f", b"hello")]);
+    let head = format!(
+        "POST /content/add HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        crate::api::form_type(),
+        form.len(),
+    );
+    let mut upload = TcpStream::connect(estuary.api()).await.unwrap();
+    let (first, rest) = form.split_at(form.len() / 2);
+    upload.write_all(&[head.as_bytes(), first].concat()).await.unwrap();
+    let under_way = r#"estuary_http_requests_under_way{listener="api"}"#;
+    while estuary.metric(under_way).await < 1.0 {}
+
+    let (dir, config) = (std::sync::Arc::clone(&estuary.dir), estuary.config.clone());
+    let mut stopping = Box::pin(estuary.stop());
+    let early = tokio::time::timeout(Duration::from_millis(200), stopping.as_mut()).await;
+    assert!(early.is_err(), "it did not wait for the upload");
+    upload.write_all(rest).await.unwrap();
+    let mut answer = String::new();
+    let read = async { upload.read_to_string(&mut answer).await.unwrap() };
+    let (whole, _) = tokio::join!(stopping, read);
+    assert!(whole && answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+
+    let body = answer.split("\r\n\r\n").nth(1).unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    let again = Estuary::start_in(dir, config).await;
+    let kept = again.get(&format!("/ipfs/{}", body["cid"].as_str().unwrap())).await;
+    assert_eq!(&kept.body[..], b"hello");
+    again.stop().await;
+}
+
+#[tokio::test]
 async fn what_outlasts_the_grace_is_cut() {
     let estuary = Estuary::start_with(|config| config.http.grace_ms = 300).await;
     let data = bytes(32 << 20);
