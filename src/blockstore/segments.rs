@@ -247,6 +247,12 @@ impl Segments {
         Ok(())
     }
 
+    /// Whether writes will soon be refused for want of space.
+    pub(super) fn is_space_short(&self) -> bool {
+        let least = self.free_bytes_min.saturating_mul(2);
+        self.disk.free_bytes().is_ok_and(|free| free < least)
+    }
+
     fn write_error(&self, error: &io::Error) -> StoreError {
         match store_error(error) {
             StoreError::Full { .. } => {

@@ -1,6 +1,6 @@
 use super::fixture::{Fixture, block, blocks, pin};
 use crate::block::{Block, Blockstore as _, Cid, StoreError, codec};
-use crate::blockstore::PinError;
+use crate::blockstore::{Config, PinError};
 use crate::db::Table;
 use crate::ipld::unixfs::import::{FileBuilder, Profile};
 
@@ -169,4 +169,36 @@ async fn many_segments_are_read_with_few_files_open() {
         assert_eq!(store.get(block.cid()).await.unwrap().as_ref(), Some(block));
     }
     assert!(store.inner.segments.files_open() <= 2);
+}
+
+/// Waits until the maintenance has brought the store to a state.
+async fn until(fixture: &Fixture, what: impl Fn(crate::blockstore::Stats) -> bool) {
+    let reached = async {
+        while !what(fixture.store().stats().unwrap()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, reached).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_maintenance_releases_evicts_and_compacts_by_itself() {
+    let mut fixture = Fixture::new();
+    fixture.config = Config { cache_bytes_max: 50_000, free_bytes_min: 1 << 20 };
+    fixture.crash();
+    let tasks = crate::task::Tasks::new();
+    tasks.spawn(fixture.store().maintain(tasks.stop_token()));
+    let store = fixture.store();
+    let kept = pin(&store, &blocks(1000, 3, 1000)).await;
+    let root = pin(&store, &blocks(0, 200, 1000)).await;
+    store.unpin(&root).await.unwrap();
+    until(&fixture, |stats| stats.cached_bytes == 50_000 && stats.disk_bytes < 200_000).await;
+    assert!(store.pinned(&kept).unwrap().is_some());
+    // Cached blocks make way when space runs short.
+    fixture.world.room.store(1 << 20, std::sync::atomic::Ordering::SeqCst);
+    store.inner.wake.notify_one();
+    until(&fixture, |stats| stats.cached_bytes <= 25_000).await;
+    assert_eq!(fixture.store().pins(None, 10).unwrap().len(), 1);
+    assert!(tasks.stop(std::time::Duration::from_secs(10)).await);
 }
