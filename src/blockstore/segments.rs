@@ -20,8 +20,6 @@ use super::disk::{Disk, store_error};
 use super::record::{HEADER_BYTES, Header, KEY_BYTES_MAX, Key};
 use super::{Metrics, Sizes, blocking};
 
-/// Segment files held open at once; the one not read for longest is closed.
-const FILES_OPEN_MAX: usize = 256;
 /// Free space is asked for again after so many appended bytes, or after [`SPACE_CHECK_EVERY`].
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
 /// See [`SPACE_CHECK_BYTES`].
@@ -192,6 +190,8 @@ impl Segments {
             if let Some(slot) = self.write_slots().get_mut(&id) {
                 slot.end = end + bytes;
                 slot.pending += count;
+                // It may have been closed while all of it was synced. Now it must stay.
+                slot.file.get_or_insert(file);
             }
             self.dirty.fetch_add(bytes.into(), Ordering::Relaxed);
             self.metrics.written_blocks.inc_by(count.into());
@@ -217,7 +217,10 @@ impl Segments {
         let file = Arc::new(file);
         // Synced before anything in it is acknowledged, together with the file.
         self.directory_dirty.store(true, Ordering::SeqCst);
-        self.write_slots().insert(id, Slot::new(Some(Arc::clone(&file)), 0));
+        let mut slots = self.write_slots();
+        make_room(&mut slots, self.sizes.files_open_max);
+        slots.insert(id, Slot::new(Some(Arc::clone(&file)), 0));
+        drop(slots);
         tail.next += 1;
         tail.active = Some((id, Arc::clone(&file)));
         Ok((id, file, 0))
@@ -244,6 +247,12 @@ impl Segments {
         Ok(())
     }
 
+    /// Whether writes will soon be refused for want of space.
+    pub(super) fn is_space_short(&self) -> bool {
+        let least = self.free_bytes_min.saturating_mul(2);
+        self.disk.free_bytes().is_ok_and(|free| free < least)
+    }
+
     fn write_error(&self, error: &io::Error) -> StoreError {
         match store_error(error) {
             StoreError::Full { .. } => {
@@ -264,7 +273,12 @@ impl Segments {
             return Ok(());
         }
         let segments = Arc::clone(self);
-        blocking(move || segments.sync_all(turn)).await?
+        blocking(move || segments.sync_all(turn)).await??;
+        if self.covers(appended) {
+            Ok(())
+        } else {
+            Err(StoreError::Io("not all was synced".into()))
+        }
     }
 
     /// Begins to write back when much is dirty, and waits when too much is.
@@ -365,14 +379,7 @@ impl Segments {
             Err(error) => return Err(error),
         };
         let mut slots = self.write_slots();
-        let open = slots.values().filter(|slot| slot.file.is_some()).count();
-        if open >= FILES_OPEN_MAX {
-            let idle = slots.values_mut().filter(|slot| slot.file.is_some() && slot.is_clean());
-            let oldest = idle.min_by_key(|slot| slot.used.load(Ordering::Relaxed));
-            if let Some(slot) = oldest {
-                slot.file = None;
-            }
-        }
+        make_room(&mut slots, self.sizes.files_open_max);
         // A segment that went away meanwhile must not come back.
         let Some(slot) = slots.get_mut(&id) else { return Ok(None) };
         Ok(Some(Arc::clone(slot.file.get_or_insert(opened))))
@@ -411,6 +418,12 @@ impl Segments {
         }
     }
 
+    /// Files held open.
+    #[cfg(test)]
+    pub(super) fn files_open(&self) -> usize {
+        self.read_slots().values().filter(|slot| slot.file.is_some()).count()
+    }
+
     /// Bytes of all segments.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.read_slots().values().map(|slot| u64::from(slot.end)).sum()
@@ -436,6 +449,19 @@ pub(super) enum Floor {
     Writing,
     /// Half of it: compaction takes space to give more back.
     Compaction,
+}
+
+/// Closes the file that was not read for longest, where one more would be too many. Those with
+/// bytes to be synced stay open: through their handles the kernel tells what it lost.
+fn make_room(slots: &mut BTreeMap<u32, Slot>, files_open_max: usize) {
+    let open = slots.values().filter(|slot| slot.file.is_some()).count();
+    if open >= files_open_max {
+        let idle = slots.values_mut().filter(|slot| slot.file.is_some() && slot.is_clean());
+        let oldest = idle.min_by_key(|slot| slot.used.load(Ordering::Relaxed));
+        if let Some(slot) = oldest {
+            slot.file = None;
+        }
+    }
 }
 
 impl Slot {
