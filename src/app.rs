@@ -1,1 +1,288 @@
-//! Placeholder.
+//! The composition root: builds every room in order, gives each its parts, and stops them in
+//! reverse. The only file that names every room.
+
+mod data_dir;
+mod listen;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::Accounts;
+use crate::block::StoreError;
+use crate::blockstore::{self, Store};
+use crate::cache::{self, BlockCache};
+use crate::config::Config;
+use crate::db::{self, Db};
+use crate::gateway::{self, Gateway};
+use crate::http::api::{NodeInfo, Parts};
+use crate::http::{self, Admin, Listener, Server};
+use crate::metrics::Registry;
+use crate::retrieval::{self, Retriever};
+use crate::task::{Tasks, now_unix};
+use crate::upload::{self, Upload};
+
+pub use data_dir::{DataDir, has_store, socket_path};
+
+use data_dir::{Socket, SocketFile};
+use listen::Bound;
+
+/// How long the admin listener may take to finish, after all others have.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+/// How long background work may take to come to a good end.
+const TASKS_GRACE: Duration = Duration::from_secs(10);
+
+/// Why the node did not open, start or stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the data directory.
+    #[error("another estuary (pid {pid}) uses {}; stop it, or choose another --data-dir", path.display())]
+    InUse {
+        /// What it says it is.
+        pid: String,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The data directory cannot be used.
+    #[error("the data directory {} cannot be used: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The operator's socket cannot be made.
+    #[error("the socket {} cannot be made: {source}", path.display())]
+    Socket {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A listener cannot be bound.
+    #[error("{key} = {address} cannot be listened on: {source}; free it or set {key} to another")]
+    Bind {
+        /// Its key in the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The database did not open or close.
+    #[error(transparent)]
+    Db(#[from] db::Error),
+    /// The store did not open or close.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no randomness to be had for the console's token.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    /// Two metrics have one name: a bug.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The rooms, open.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    started: u64,
+    registry: Registry,
+    store: Store,
+    retriever: Retriever,
+    gateway: Gateway,
+    accounts: Accounts,
+    upload: Upload,
+    tasks: Tasks,
+    db: Db,
+    /// Last, for it is given back when all else is gone.
+    data_dir: DataDir,
+}
+
+impl App {
+    /// Opens the rooms on the data directory at `path`, which is made where there is none.
+    pub fn open(config: &Config, path: &Path) -> Result<Self, Error> {
+        Self::open_in(config, DataDir::take(path)?)
+    }
+
+    fn open_in(config: &Config, data_dir: DataDir) -> Result<Self, Error> {
+        let registry = Registry::new();
+        let metrics = db::Metrics::register(&registry)?;
+        let db = Db::open(&data_dir.database(), &config.db, metrics)?;
+
+        let metrics = blockstore::Metrics::register(&registry)?;
+        let store = Store::open(&data_dir.segments(), db.clone(), &config.blockstore, metrics)?;
+        let tasks = Tasks::new();
+        tasks.spawn(store.clone().maintain(tasks.stop_token()));
+
+        let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
+        let metrics = retrieval::Metrics::register(&registry)?;
+        let disk = Arc::new(store.clone());
+        let sources = Vec::new();
+        let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics);
+
+        let metrics = gateway::Metrics::register(&registry)?;
+        let gateway = Gateway::new(retriever.clone(), &config.gateway, &metrics);
+        let accounts = Accounts::new(db.clone());
+        let metrics = upload::Metrics::register(&registry)?;
+        let upload = Upload::new(store.clone(), db.clone(), &config.upload, metrics);
+
+        let (config, started) = (config.clone(), now_unix());
+        Ok(Self {
+            config,
+            started,
+            registry,
+            store,
+            retriever,
+            gateway,
+            accounts,
+            upload,
+            tasks,
+            db,
+            data_dir,
+        })
+    }
+
+    /// What the API is made of.
+    fn parts(&self, node: NodeInfo) -> Parts {
+        Parts {
+            upload: self.upload.clone(),
+            store: self.store.clone(),
+            retriever: self.retriever.clone(),
+            gateway: self.gateway.clone(),
+            accounts: self.accounts.clone(),
+            node: Arc::new(node),
+        }
+    }
+
+    /// What the node says of itself when it listens on these addresses.
+    fn node(&self, gateway: SocketAddr, api: SocketAddr, admin: SocketAddr) -> NodeInfo {
+        NodeInfo {
+            data_dir: self.data_dir.path().to_owned(),
+            gateway_url: self.config.gateway.url.clone().unwrap_or_else(|| listen::url(gateway)),
+            api_url: listen::url(api),
+            admin_url: listen::url(admin),
+            api_address: api,
+            api_hosts: self.config.api.hosts.clone(),
+            started: self.started,
+        }
+    }
+
+    /// The operator's routes, for commands in this process: nothing listens, and links go where
+    /// a node of this configuration would.
+    pub fn operator(&self) -> axum::Router {
+        let node = self.node(
+            listen::GATEWAY.address(self.config.gateway.listen),
+            listen::API.address(self.config.api.listen),
+            listen::ADMIN.address(self.config.admin.listen),
+        );
+        self.parts(node).operator()
+    }
+
+    /// The store, for what has no route.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Ends background work, makes all durable, and gives the data directory back.
+    pub async fn close(self) -> Result<(), Error> {
+        self.tasks.stop(TASKS_GRACE).await;
+        let stored = self.store.close().await;
+        // It waits for its last commit.
+        let db = self.db.clone();
+        let closed = tokio::task::spawn_blocking(move || db.close()).await;
+        stored?;
+        closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
+        Ok(())
+    }
+}
+
+/// A node: the rooms, and the listeners before them.
+#[derive(Debug)]
+pub struct Node {
+    app: App,
+    info: NodeInfo,
+    draining: CancellationToken,
+    /// The gateway, the API and the operator's socket.
+    fronts: [Server; 3],
+    admin: Server,
+    socket: SocketFile,
+}
+
+impl Node {
+    /// Takes the data directory, binds, opens the rooms, and serves.
+    pub async fn start(config: &Config, data_dir: &Path) -> Result<Self, Error> {
+        let data_dir = DataDir::take(data_dir)?;
+        // Bound first: what cannot be had should be said before a large store is opened, and who
+        // connects meanwhile waits instead of being refused.
+        let gateway = listen::GATEWAY.bind(config.gateway.listen).await?;
+        let api = listen::API.bind(config.api.listen).await?;
+        let admin = listen::ADMIN.bind(config.admin.listen).await?;
+        let socket = data_dir.listen()?;
+        let app = App::open_in(config, data_dir)?;
+        Self::serve(app, gateway, api, admin, socket)
+    }
+
+    fn serve(
+        app: App,
+        gateway: Bound,
+        api: Bound,
+        admin: Bound,
+        socket: Socket,
+    ) -> Result<Self, Error> {
+        let config = &app.config.http;
+        let info = app.node(gateway.address, api.address, admin.address);
+        let parts = app.parts(info.clone());
+        let metrics = http::Metrics::register(&app.registry)?;
+        let draining = CancellationToken::new();
+        let fronts = [
+            http::serve_gateway(gateway.listener, app.gateway.clone(), config, &metrics),
+            http::serve_api(api.listener, parts.clone().router()?, config, &metrics),
+            http::serve_operator(
+                Listener::Unix(socket.listener),
+                parts.operator(),
+                config,
+                &metrics,
+            ),
+        ];
+        let service = Admin::new(
+            app.registry.clone(),
+            app.db.clone(),
+            app.store.clone(),
+            app.config.blockstore.free_bytes_min,
+            draining.clone(),
+        );
+        let admin = http::serve_admin(admin.listener, service, config, &metrics);
+        Ok(Self { app, info, draining, fronts, admin, socket: socket.file })
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
+    /// Its rooms.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Says on `/readyz` that it stops, accepts no more, lets what is under way finish within the
+    /// grace, and closes the rooms. False when something had to be cut short.
+    pub async fn stop(self) -> Result<bool, Error> {
+        self.draining.cancel();
+        let grace = Duration::from_millis(self.app.config.http.grace_ms);
+        let [gateway, api, operator] = self.fronts.map(|front| front.stop(grace));
+        let (gateway, api, operator) = tokio::join!(gateway, api, operator);
+        self.admin.stop(ADMIN_GRACE).await;
+        drop(self.socket);
+        self.app.close().await?;
+        Ok(gateway && api && operator)
+    }
+}

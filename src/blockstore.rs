@@ -3,15 +3,77 @@
 //! **Invariant:** an index row is committed only after the bytes it points to are synced; a pinned
 //! block is never collected; a record whose checksum fails is never served.
 
-use std::path::{Path, PathBuf};
+mod batch;
+mod collect;
+mod compact;
+mod disk;
+mod holds;
+mod index;
+mod manifest;
+mod metrics;
+mod pins;
+mod read;
+mod record;
+mod scan;
+mod segments;
+mod write_behind;
+mod writing;
 
-use bytes::Bytes;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::block::{Block, Blockstore, Cid, StoreError};
-use crate::db::{self, Db, Transaction};
+use crate::db::{Db, Error};
+
+pub use disk::{FileOp, Outside};
+pub use metrics::Metrics;
+pub use writing::Writing;
+
+use disk::{Disk, RealWorld, store_error};
+use holds::Holds;
+use index::Edit;
+use record::Key;
+use segments::Segments;
+use write_behind::WriteBehind;
+
+/// Where a segment file ends and the next one begins, in bytes.
+const SEGMENT_BYTES_MAX: u32 = 256 << 20;
+/// Blocks of one durable step: what a DAG that is being written holds in memory at most, about
+/// 200 bytes each.
+const BATCH_BLOCKS_MAX: usize = 8192;
+/// Bytes not synced at which they begin to be written back, so that the last sync is short.
+const WRITE_BACK_BYTES: u64 = 32 << 20;
+/// Bytes not synced at which writers wait.
+const DIRTY_BYTES_MAX: u64 = 96 << 20;
+/// Reads that wait for the disk at once.
+const READS_MAX: usize = 64;
+
+/// The bounds above; tests take smaller ones.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    segment_bytes_max: u32,
+    batch_blocks_max: usize,
+    write_back_bytes: u64,
+    dirty_bytes_max: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            segment_bytes_max: SEGMENT_BYTES_MAX,
+            batch_blocks_max: BATCH_BLOCKS_MAX,
+            write_back_bytes: WRITE_BACK_BYTES,
+            dirty_bytes_max: DIRTY_BYTES_MAX,
+        }
+    }
+}
 
 /// The blockstore's section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -26,14 +88,6 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { cache_bytes_max: 10 << 30, free_bytes_min: 64 << 20 }
-    }
-}
-
-crate::metrics! {
-    /// What the blockstore did.
-    pub struct Metrics {
-        /// Blocks written.
-        written: counter("estuary_blockstore_written_blocks_total"),
     }
 }
 
@@ -112,44 +166,111 @@ pub enum PinError {
 /// The blockstore. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    inner: std::sync::Arc<()>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    segments: Arc<Segments>,
+    holds: Arc<Holds>,
+    sizes: Sizes,
+    cache_bytes_max: u64,
+    metrics: Metrics,
+    /// Done once the database knows that it belongs to these segments.
+    founded: OnceCell<()>,
+    next_manifest: AtomicU64,
+    /// The manifests of DAGs that are being written.
+    writings: Mutex<HashSet<u64>>,
+    /// Fetched blocks whose rows are committed later.
+    write_behind: WriteBehind,
+    /// Cached blocks that were read since their times of use were last written.
+    touched: Mutex<HashSet<Key>>,
+    reads: Semaphore,
+    /// Held while blocks are dropped.
+    collecting: tokio::sync::Mutex<()>,
+    /// Held while segments are taken away, and by whoever needs them to stay.
+    removing: tokio::sync::Mutex<()>,
+    /// Segments whose compaction met damage: they stay until a check has mended them.
+    unfit: Mutex<HashSet<u32>>,
+    /// Tells the maintenance that there is something to do.
+    wake: Notify,
+    closed: AtomicBool,
 }
 
 impl Store {
     /// Opens the store in `dir` (its segment files), or makes it: what no commit recorded is cut.
+    /// Blocks, for as long as it takes to look at the names and lengths of the files.
     pub fn open(dir: &Path, db: Db, config: &Config, metrics: Metrics) -> Result<Self, StoreError> {
-        unimplemented!()
+        Self::open_on(dir, db, config, metrics, Sizes::default(), Arc::new(RealWorld))
+    }
+
+    /// As [`Store::open`], in a world that watches and intervenes.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_with(
+        dir: &Path,
+        db: Db,
+        config: &Config,
+        metrics: Metrics,
+        outside: Arc<dyn Outside>,
+    ) -> Result<Self, StoreError> {
+        Self::open_on(dir, db, config, metrics, Sizes::default(), outside)
+    }
+
+    fn open_on(
+        dir: &Path,
+        db: Db,
+        config: &Config,
+        metrics: Metrics,
+        sizes: Sizes,
+        outside: Arc<dyn Outside>,
+    ) -> Result<Self, StoreError> {
+        let disk = Disk::open(dir, outside).map_err(|error| store_error(&error))?;
+        let snapshot = db.read()?;
+        let totals = index::totals(&snapshot)?;
+        if totals.is_none() && !disk.list().map_err(|error| store_error(&error))?.is_empty() {
+            return Err(StoreError::Io(
+                format!(
+                    "{} holds blocks of which the database knows nothing: restore the database \
+                     that belongs to them, or move them away",
+                    dir.display()
+                )
+                .into(),
+            ));
+        }
+        let rows = index::segments(&snapshot)?;
+        let lengths = rows.iter().map(|(id, row)| (*id, row.length)).collect();
+        let segments =
+            Segments::open(disk, sizes, config.free_bytes_min, metrics.clone(), &lengths)
+                .map_err(|error| store_error(&error))?;
+        let inner = Inner {
+            db,
+            segments: Arc::new(segments),
+            holds: Arc::default(),
+            sizes,
+            cache_bytes_max: config.cache_bytes_max,
+            metrics,
+            founded: OnceCell::new_with(totals.map(|_| ())),
+            next_manifest: AtomicU64::new(totals.unwrap_or_default().next_manifest),
+            writings: Mutex::default(),
+            write_behind: WriteBehind::default(),
+            touched: Mutex::default(),
+            reads: Semaphore::new(READS_MAX),
+            collecting: tokio::sync::Mutex::default(),
+            removing: tokio::sync::Mutex::default(),
+            unfit: Mutex::default(),
+            wake: Notify::new(),
+            closed: AtomicBool::new(false),
+        };
+        // What was being written when the process ended is released.
+        inner.wake.notify_one();
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Begins to write a DAG. Nothing of it can be collected meanwhile, and nothing is acknowledged.
     pub async fn begin(&self) -> Result<Writing, StoreError> {
-        unimplemented!()
-    }
-
-    /// Pins a DAG that the store holds whole; one that is pinned already stays so.
-    pub async fn pin(&self, root: Cid) -> Result<Pin, PinError> {
-        unimplemented!()
-    }
-
-    /// Removes a pin. False when there was none.
-    pub async fn unpin(&self, root: &Cid) -> Result<bool, StoreError> {
-        unimplemented!()
-    }
-
-    /// Up to `limit` pins behind `after`, in a fixed order.
-    pub fn pins(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Pin>, StoreError> {
-        unimplemented!()
-    }
-
-    /// The pin of this root.
-    pub fn pinned(&self, root: &Cid) -> Result<Option<Pin>, StoreError> {
-        unimplemented!()
-    }
-
-    /// Drops cached blocks over the bound (`all`: every block that no pin covers), and gives space
-    /// of half-dead segments back.
-    pub async fn gc(&self, all: bool) -> Result<GcReport, StoreError> {
-        unimplemented!()
+        self.inner.found().await?;
+        Ok(Writing::new(&self.inner))
     }
 
     /// Hashes every block again.
@@ -158,73 +279,105 @@ impl Store {
     }
 
     /// Checks that index, pins, reference counts and segment files agree; mends them if asked.
-    pub async fn fsck(&self, repair: bool) -> Result<CheckReport, StoreError> {
+    pub async fn fsck(&self, _repair: bool) -> Result<CheckReport, StoreError> {
         unimplemented!()
     }
 
     /// Copies store and database, as of one moment, into the new directory `dir`, which then is a
     /// data directory.
-    pub async fn backup(&self, dir: PathBuf) -> Result<(), StoreError> {
+    pub async fn backup(&self, _dir: std::path::PathBuf) -> Result<(), StoreError> {
         unimplemented!()
     }
 
     /// What it holds.
     pub fn stats(&self) -> Result<Stats, StoreError> {
-        unimplemented!()
-    }
-
-    /// Collects, compacts and finishes what was begun, in the background, until `stop`.
-    pub async fn maintain(self, stop: tokio_util::sync::CancellationToken) {
-        stop.cancelled().await;
+        let snapshot = self.inner.db.read()?;
+        let totals = index::totals(&snapshot)?.unwrap_or_default();
+        let free_bytes = self.inner.segments.disk().free_bytes();
+        Ok(Stats {
+            blocks: totals.blocks,
+            bytes: totals.bytes,
+            cached_bytes: totals.cached_bytes,
+            disk_bytes: self.inner.segments.disk_bytes(),
+            pins: snapshot.len(pins::PINS)?,
+            free_bytes: free_bytes.map_err(|error| store_error(&error))?,
+        })
     }
 
     /// Makes all that was acknowledged or cached durable, and takes no more.
     pub async fn close(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        let flushed = self.inner.flush().await;
+        self.inner.closed.store(true, Ordering::SeqCst);
+        flushed
     }
 }
 
-/// A DAG that is being written. Dropped before it is pinned or kept, it leaves nothing behind that
-/// anyone can see, and its space is collected.
-#[derive(Debug)]
-pub struct Writing {
-    inner: (),
-}
-
-impl Writing {
-    /// Appends blocks; those that the store has already are not written again. Waits while the disk
-    /// lags behind. Durable only when the DAG is pinned or kept.
-    pub async fn put(&mut self, blocks: Vec<Block>) -> Result<(), StoreError> {
-        unimplemented!()
+impl Inner {
+    /// Whether it takes writes.
+    fn check(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        self.segments.check()
     }
 
-    /// Pins all that was written under `roots`, durable when it returns. `also` writes other rooms'
-    /// records into the same transaction.
-    pub async fn pin<T: Send + 'static>(
-        self,
-        root: Cid,
-        also: impl FnOnce(&mut Transaction<'_>) -> Result<T, db::Error> + Send + 'static,
-    ) -> Result<(Pin, T), StoreError> {
-        unimplemented!()
+    /// Sees to it that the database knows of the store before a first segment is made: a database
+    /// that knows nothing must never cost the blocks beside it.
+    async fn found(&self) -> Result<(), StoreError> {
+        self.check()?;
+        let first = || self.db.write(|tx| Edit::begin(tx)?.finish());
+        self.founded.get_or_try_init(first).await.map_err(|error: Error| error.into()).copied()
     }
 
-    /// Keeps all that was written as cached blocks, durable when it returns.
-    pub async fn keep(self) -> Result<(), StoreError> {
-        unimplemented!()
+    fn begin_writing(&self) -> u64 {
+        let manifest = self.next_manifest.fetch_add(1, Ordering::SeqCst);
+        lock(&self.writings).insert(manifest);
+        manifest
+    }
+
+    fn end_writing(&self, manifest: u64, done: bool) {
+        lock(&self.writings).remove(&manifest);
+        if !done {
+            self.wake.notify_one();
+        }
+    }
+
+    fn is_being_written(&self, manifest: u64) -> bool {
+        lock(&self.writings).contains(&manifest)
+    }
+
+    /// Seconds since 1970, as rows have them: until 2106.
+    fn now(&self) -> u32 {
+        u32::try_from(self.segments.disk().now_unix()).unwrap_or(u32::MAX)
     }
 }
 
 impl Blockstore for Store {
     fn get<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<Option<Block>, StoreError>> {
-        let _: Option<Bytes> = None;
-        async { unimplemented!() }.boxed()
+        self.inner.get(cid).boxed()
     }
 
     fn has<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<bool, StoreError>> {
-        async { unimplemented!() }.boxed()
+        std::future::ready(self.inner.has(cid)).boxed()
     }
 
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
-        async { unimplemented!() }.boxed()
+        Arc::clone(&self.inner).cache(blocks).boxed()
     }
 }
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what waits for the disk on a thread that may. It begins at once, and goes on if nobody
+/// waits for it any more.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Result<T, StoreError>> {
+    tokio::task::spawn_blocking(work)
+        .map(|done| done.map_err(|error| StoreError::Io(error.to_string().into())))
+}
+
+#[cfg(test)]
+mod tests;

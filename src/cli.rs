@@ -21,7 +21,7 @@ use clap::{CommandFactory, Parser};
 
 use args::{Args, Command};
 pub use client::{Local, Node};
-pub use error::Error;
+pub use error::{Error, exit};
 use output::Output;
 
 /// What a command line asks the process to be.

@@ -36,13 +36,16 @@ pub struct Config {
     /// Where the gateway listens, for whoever binds it. Not set: 127.0.0.1:8080, or a free port
     /// where that one is taken.
     pub listen: Option<SocketAddr>,
+    /// The gateway's public URL, for links to it: `https://host` or `http://host:port`. Not set:
+    /// the address it listens on.
+    pub url: Option<String>,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, listing_entries_max: 1000 }
+        Self { listen: None, url: None, listing_entries_max: 1000 }
     }
 }
 

@@ -1,4 +1,181 @@
-//! The front door.
+//! The front door: sockets and bytes in, calls to rooms out.
 
+mod admin;
 pub mod api;
 pub mod auth;
+mod body;
+mod error;
+mod metrics;
+mod network;
+mod router;
+mod server;
+mod stack;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::Gateway;
+
+pub use admin::Admin;
+pub use metrics::Metrics;
+pub use network::{Network, NotANetwork};
+pub use server::{Limits, Listener, Server};
+
+use stack::{Manners, stack};
+
+/// The section of all listeners in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How long what is under way may take to finish when the node is stopped, in milliseconds.
+    pub grace_ms: u64,
+    /// Connections that one listener has open at once; further ones wait.
+    pub connections_max: usize,
+    /// Requests that one listener has under way at once; further ones get 503.
+    pub requests_max: usize,
+    /// Requests that one address has under way at once; further ones get 429. This machine is
+    /// exempt.
+    pub requests_per_address_max: usize,
+    /// Addresses and networks that are exempt from it, such as those of your CDN.
+    pub trusted_proxies: Vec<Network>,
+    /// How long the head of a request may take to come, in milliseconds.
+    pub head_timeout_ms: u64,
+    /// How long an idle connection is kept, in milliseconds.
+    pub idle_timeout_ms: u64,
+    /// How long a client may give or take less than 1 KiB a second, in milliseconds.
+    pub stall_timeout_ms: u64,
+    /// How long the gateway may take to begin an answer, in milliseconds.
+    pub answer_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            grace_ms: 30_000,
+            connections_max: 4096,
+            requests_max: 4096,
+            requests_per_address_max: 64,
+            trusted_proxies: Vec::new(),
+            head_timeout_ms: 10_000,
+            idle_timeout_ms: 75_000,
+            stall_timeout_ms: 30_000,
+            answer_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// The section of the API and console in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Where the API and the console listen. Not set: 127.0.0.1:3004, or a free port where that
+    /// one is taken.
+    pub listen: Option<SocketAddr>,
+    /// Further names under which the console may be asked for, `host` or `host:port`.
+    pub hosts: Vec<String>,
+}
+
+/// The section of the admin endpoints in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Where metrics and health are shown, on loopback only. Not set: 127.0.0.1:3005, or a free
+    /// port where that one is taken.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Connections to the admin listener at once.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Bytes of an upload that are read at once, and that HTTP/2 may have on the way.
+const UPLOAD_BUFFER_BYTES: usize = 256 << 10;
+/// The same for what processes of this machine send.
+const OPERATOR_BUFFER_BYTES: usize = 1 << 20;
+
+impl Config {
+    fn limits(&self) -> Limits {
+        Limits {
+            connections_max: self.connections_max,
+            requests_max: self.requests_max,
+            requests_per_address_max: self.requests_per_address_max,
+            trusted_proxies: self.trusted_proxies.clone(),
+            head_timeout: Duration::from_millis(self.head_timeout_ms),
+            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
+            stall_timeout: Duration::from_millis(self.stall_timeout_ms),
+            ..Limits::default()
+        }
+    }
+}
+
+/// Serves content.
+#[must_use]
+pub fn serve_gateway(
+    listener: Listener,
+    gateway: Gateway,
+    config: &Config,
+    metrics: &Metrics,
+) -> Server {
+    let gateway = Arc::new(gateway);
+    let manners =
+        Manners { patience: Some(Duration::from_millis(config.answer_timeout_ms)), bodies: false };
+    let limits = Limits { strict_lines: true, ..config.limits() };
+    let metrics = metrics.of("gateway");
+    server::serve(listener, limits, metrics.clone(), move |client| {
+        stack(router::gateway(Arc::clone(&gateway)), &client, &metrics, &manners)
+    })
+}
+
+/// Serves the API and the console.
+#[must_use]
+pub fn serve_api(
+    listener: Listener,
+    router: axum::Router,
+    config: &Config,
+    metrics: &Metrics,
+) -> Server {
+    let limits = Limits {
+        buffer_bytes: UPLOAD_BUFFER_BYTES,
+        window_bytes: UPLOAD_BUFFER_BYTES as u32,
+        ..config.limits()
+    };
+    serve_routes(listener, router, limits, metrics.of("api"))
+}
+
+/// Serves the operator, whose requests may take as long as they like.
+#[must_use]
+pub fn serve_operator(
+    listener: Listener,
+    router: axum::Router,
+    config: &Config,
+    metrics: &Metrics,
+) -> Server {
+    let limits = Limits { buffer_bytes: OPERATOR_BUFFER_BYTES, ..config.limits() };
+    serve_routes(listener, router, limits, metrics.of("operator"))
+}
+
+fn serve_routes(
+    listener: Listener,
+    router: axum::Router,
+    limits: Limits,
+    metrics: metrics::ListenerMetrics,
+) -> Server {
+    let manners = Manners { patience: None, bodies: true };
+    server::serve(listener, limits, metrics.clone(), move |client| {
+        stack(router::routes(router.clone(), Arc::clone(&client)), &client, &metrics, &manners)
+    })
+}
+
+/// Serves metrics and health.
+#[must_use]
+pub fn serve_admin(listener: Listener, admin: Admin, config: &Config, metrics: &Metrics) -> Server {
+    let admin = Arc::new(admin);
+    let manners = Manners { patience: None, bodies: false };
+    let limits =
+        Limits { connections_max: ADMIN_CONNECTIONS_MAX, strict_lines: true, ..config.limits() };
+    let metrics = metrics.of("admin");
+    server::serve(listener, limits, metrics.clone(), move |client| {
+        stack(router::admin(Arc::clone(&admin)), &client, &metrics, &manners)
+    })
+}

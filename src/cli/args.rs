@@ -94,6 +94,14 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it makes sense where there is no store yet, and so makes one.
+    #[must_use]
+    pub fn makes_store(&self) -> bool {
+        matches!(self, Self::Add(_) | Self::Import(_) | Self::Key { command: Key::Create { .. } })
+    }
+}
+
 /// Options of `add`.
 #[derive(Debug, clap::Args)]
 pub struct Add {

@@ -69,6 +69,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A read was asked for where nothing was ever stored.
+    #[error("there is no store in {}; `estuary add` or `estuary serve` makes one", .0.display())]
+    NoStore(PathBuf),
     /// Standard input or output failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -91,7 +94,8 @@ impl Error {
 
 /// Says what went wrong, if anything did, and what the process ends with. Whoever closed our
 /// standard output has read enough: that is no failure.
-pub(super) fn exit(outcome: &Result<(), Error>) -> ExitCode {
+#[must_use]
+pub fn exit(outcome: &Result<(), Error>) -> ExitCode {
     use std::io::Write;
 
     let error = match outcome {

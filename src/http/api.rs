@@ -47,3 +47,15 @@ pub struct NodeInfo {
     /// When it started, in seconds since 1970.
     pub started: u64,
 }
+
+impl Parts {
+    /// The routes of the API listener.
+    pub fn router(self) -> Result<axum::Router, getrandom::Error> {
+        Ok(axum::Router::new())
+    }
+
+    /// The routes of the operator's socket.
+    pub fn operator(self) -> axum::Router {
+        axum::Router::new()
+    }
+}

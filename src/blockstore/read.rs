@@ -1,0 +1,176 @@
+//! Blocks from disk.
+//!
+//! The index is asked on the spot, and so is the record when the kernel has its pages: both take
+//! less than handing the work to another thread does. What the kernel would have to wait for the
+//! disk for is read on a blocking thread, a bounded number of them at once.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::block::{BLOCK_BYTES_MAX, Block, Cid, IDENTITY, StoreError};
+use crate::db::{Error, Transaction};
+
+use super::disk::{read_at_once, store_error};
+use super::index::{self, Edit, Row};
+use super::record::{self, Key};
+use super::{Inner, blocking, lock};
+
+/// How often a block is looked up anew because compaction moved it while it was read.
+const TRIES_MAX: usize = 8;
+/// A cached block's time of use is written at most once in so many seconds.
+const TOUCH_EVERY_S: u32 = 3600;
+/// Blocks whose times of use wait to be written; those of others are not.
+const TOUCHED_MAX: usize = 4096;
+
+/// What came of reading a record.
+#[derive(Debug)]
+enum Record {
+    Data(Bytes),
+    Damaged,
+    /// Its segment is no more.
+    Gone,
+}
+
+impl Inner {
+    pub(super) async fn get(self: &Arc<Self>, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        if let Some(block) = Block::from_identity(cid) {
+            return Ok(Some(block));
+        }
+        let Some(key) = Key::of(cid.hash()) else { return Ok(None) };
+        let started = Instant::now();
+        for _ in 0..TRIES_MAX {
+            let Some(row) = self.find(&key)? else { return Ok(None) };
+            match self.read(key, row).await? {
+                Record::Data(data) => {
+                    self.metrics.read_blocks.inc();
+                    self.metrics.read_bytes.inc_by(data.len() as u64);
+                    self.metrics.read_seconds.observe(started.elapsed().as_secs_f64());
+                    self.touch(key, row);
+                    return Ok(Some(Block::from_checked_record(*cid, data)));
+                }
+                Record::Damaged => {
+                    self.damaged(key, row);
+                    return Ok(None);
+                }
+                Record::Gone => {}
+            }
+        }
+        Err(StoreError::Io(format!("block {key} moved {TRIES_MAX} times while it was read").into()))
+    }
+
+    pub(super) fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
+        if cid.hash().code() == IDENTITY {
+            return Ok(true);
+        }
+        let Some(key) = Key::of(cid.hash()) else { return Ok(false) };
+        Ok(self.find(&key)?.is_some())
+    }
+
+    /// The row of a block that is not known to be damaged.
+    fn find(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+        let row = index::find(&self.db.read()?, key)?;
+        Ok(row.filter(|row| self.holds.damaged(key) != Some(row.at)))
+    }
+
+    async fn read(self: &Arc<Self>, key: Key, row: Row) -> Result<Record, StoreError> {
+        if row.length as usize > BLOCK_BYTES_MAX {
+            return Ok(Record::Damaged);
+        }
+        if let Some(file) = self.segments.opened(row.at.segment) {
+            let mut buffer = vec![0; row.record_bytes(&key) as usize];
+            if read_at_once(&file, &mut buffer, row.at.offset.into()) {
+                return Ok(check(&key, buffer));
+            }
+        }
+        let _permit = self.reads.acquire().await.map_err(|_| StoreError::Closed)?;
+        let inner = Arc::clone(self);
+        blocking(move || inner.read_waiting(&key, &row)).await?
+    }
+
+    /// Reads a record, however long the disk takes.
+    fn read_waiting(&self, key: &Key, row: &Row) -> Result<Record, StoreError> {
+        let file = match self.segments.file(row.at.segment) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(Record::Gone),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::Damaged),
+            Err(error) => return Err(store_error(&error)),
+        };
+        Ok(match read_record(&file, key, row) {
+            Ok(Some(data)) => Record::Data(data),
+            Ok(None) => Record::Damaged,
+            Err(error) => {
+                tracing::warn!(%error, segment = row.at.segment, "a segment cannot be read");
+                Record::Damaged
+            }
+        })
+    }
+
+    /// A record that fails its check is as good as none: whoever has the block may write it anew.
+    pub(super) fn damaged(&self, key: Key, row: Row) {
+        if self.holds.set_damaged(key, row.at) {
+            self.metrics.corrupt_records.inc();
+            let (segment, offset) = (row.at.segment, row.at.offset);
+            tracing::warn!(block = %key, segment, offset, "a block on disk is damaged");
+        }
+    }
+
+    /// Remembers that a cached block is of use.
+    fn touch(self: &Arc<Self>, key: Key, row: Row) {
+        if row.pins > 0 || self.now().saturating_sub(row.used) < TOUCH_EVERY_S {
+            return;
+        }
+        let mut touched = lock(&self.touched);
+        let first = touched.is_empty();
+        if touched.len() < TOUCHED_MAX {
+            touched.insert(key);
+        }
+        drop(touched);
+        if first {
+            let inner = Arc::clone(self);
+            if !self.db.write_later(move |tx| inner.write_touched(tx)) {
+                lock(&self.touched).clear();
+            }
+        }
+    }
+
+    fn write_touched(&self, tx: &mut Transaction<'_>) -> Result<(), Error> {
+        let touched = std::mem::take(&mut *lock(&self.touched));
+        let used = self.now();
+        let mut edit = Edit::begin(tx)?;
+        for key in touched {
+            if let Some(row) = edit.find(&key)?.filter(|row| row.pins == 0) {
+                edit.set(&key, Some(row), Some(Row { used, ..row }))?;
+            }
+        }
+        edit.finish()
+    }
+}
+
+/// The data of a row's record. None when the record is not intact, or not that row's.
+pub(super) fn read_record(file: &File, key: &Key, row: &Row) -> io::Result<Option<Bytes>> {
+    if row.length as usize > BLOCK_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut buffer = vec![0; row.record_bytes(key) as usize];
+    match file.read_exact_at(&mut buffer, row.at.offset.into()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    Ok(match check(key, buffer) {
+        Record::Data(data) => Some(data),
+        Record::Damaged | Record::Gone => None,
+    })
+}
+
+fn check(key: &Key, record: Vec<u8>) -> Record {
+    match record::open(&record.into()) {
+        Some((found, data)) if found == *key => Record::Data(data),
+        _ => Record::Damaged,
+    }
+}

@@ -1,0 +1,82 @@
+//! What the types of a configuration do not say. Pure.
+
+use super::Config;
+
+/// A value that makes no sense.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) key: &'static str,
+    pub(super) value: String,
+    pub(super) why: String,
+}
+
+/// A day, in milliseconds.
+const DAY_MS: u64 = 86_400_000;
+
+/// The first value that makes no sense, if there is one.
+pub(super) fn check(config: &Config) -> Result<(), Wrong> {
+    ranges(config)?;
+    if let Some(address) = config.admin.listen
+        && !address.ip().to_canonical().is_loopback()
+    {
+        let why = "the admin listener has no keys, so it is for this machine only; \
+                   use 127.0.0.1 and let a proxy that asks for a password come before it";
+        return Err(wrong("admin.listen", address, why));
+    }
+    if let Some(url) = &config.gateway.url {
+        let plain = url.strip_prefix("https://").or(url.strip_prefix("http://"));
+        let named = plain.and_then(|name| name.parse::<http::uri::Authority>().ok());
+        if named.is_none_or(|name| name.as_str().contains('@')) {
+            let why =
+                "a URL such as https://gateway.example is wanted, with nothing behind the name";
+            return Err(wrong("gateway.url", format!("{url:?}"), why));
+        }
+    }
+    if let Some(name) =
+        config.api.hosts.iter().find(|name| name.parse::<http::uri::Authority>().is_err())
+    {
+        let why = "names such as box.local or box.local:3004 are wanted";
+        return Err(wrong("api.hosts", format!("{name:?}"), why));
+    }
+    config.log.check().map_err(|why| {
+        let why = format!("{why}; use error, warn, info, debug or trace");
+        wrong("log.level", format!("{:?}", config.log.level), why)
+    })
+}
+
+/// Numbers and what they may be.
+fn ranges(config: &Config) -> Result<(), Wrong> {
+    let Config { gateway, http, retrieval, upload, db, .. } = config;
+    let count = |number: usize| number as u64;
+    let ranges = [
+        ("gateway.listing_entries_max", count(gateway.listing_entries_max), 1, 100_000),
+        ("http.grace_ms", http.grace_ms, 0, DAY_MS),
+        ("http.connections_max", count(http.connections_max), 1, 1_000_000),
+        ("http.requests_max", count(http.requests_max), 1, 1_000_000),
+        ("http.requests_per_address_max", count(http.requests_per_address_max), 1, 1_000_000),
+        ("http.head_timeout_ms", http.head_timeout_ms, 10, DAY_MS),
+        ("http.idle_timeout_ms", http.idle_timeout_ms, 10, DAY_MS),
+        ("http.stall_timeout_ms", http.stall_timeout_ms, 10, DAY_MS),
+        ("http.answer_timeout_ms", http.answer_timeout_ms, 10, DAY_MS),
+        ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
+        ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
+        ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),
+        ("upload.bytes_max", upload.bytes_max, 1, u64::MAX),
+        ("upload.concurrent_max", count(upload.concurrent_max), 1, 10_000),
+        ("db.cache_bytes_max", db.cache_bytes_max, 1 << 20, u64::MAX),
+    ];
+    for (key, value, least, most) in ranges {
+        if !(least..=most).contains(&value) {
+            let why = match most {
+                u64::MAX => format!("it must be {least} or more"),
+                _ => format!("it must be from {least} to {most}"),
+            };
+            return Err(wrong(key, value, why));
+        }
+    }
+    Ok(())
+}
+
+fn wrong(key: &'static str, value: impl std::fmt::Display, why: impl Into<String>) -> Wrong {
+    Wrong { key, value: value.to_string(), why: why.into() }
+}

@@ -1,0 +1,239 @@
+//! Disks that are full, and disks that fail.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::crash::{job, jobs_held};
+use super::*;
+use crate::testing::faults::{Call, Faulty, Rule};
+
+/// Jobs of one script.
+const JOBS: u64 = 6;
+
+fn open(place: &Place, rule: &Rule) -> Result<Db, Error> {
+    let rule = Arc::clone(rule);
+    let disk = move |file| -> Box<dyn Disk> { Box::new(Faulty::new(file, Arc::clone(&rule))) };
+    Db::open_with(&place.path(), &Config::default(), metrics(), disk)
+}
+
+/// A rule that fails the call of this number among the changing ones, and counts them.
+fn fail_once(at: usize, count: &Arc<AtomicUsize>, error: io::ErrorKind) -> Rule {
+    let count = Arc::clone(count);
+    Arc::new(move |call| match call {
+        Call::Read => Ok(()),
+        _ if count.fetch_add(1, Ordering::SeqCst) == at => Err(error.into()),
+        _ => Ok(()),
+    })
+}
+
+fn new_place() -> Place {
+    let place = Place::new();
+    place.open().unwrap().close().unwrap();
+    place
+}
+
+/// How many calls change the file in the script.
+async fn calls() -> usize {
+    let count = Arc::default();
+    let place = new_place();
+    let db = open(&place, &fail_once(usize::MAX, &count, io::ErrorKind::Other)).unwrap();
+    for n in 0..JOBS {
+        job(&db, n).await.unwrap();
+    }
+    count.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn after_any_call_that_fails_it_is_read_only_and_loses_nothing() {
+    for at in 0..calls().await {
+        let place = new_place();
+        let count = Arc::default();
+        // It fails once only: what then seems to work must not be trusted either.
+        let Ok(db) = open(&place, &fail_once(at, &count, io::ErrorKind::Other)) else {
+            place.open().unwrap();
+            continue;
+        };
+        let mut good = 0;
+        while good < JOBS && job(&db, good).await.is_ok() {
+            good += 1;
+        }
+        assert!(good < JOBS, "call {at} did not fail");
+        let refused = job(&db, good).await.unwrap_err();
+        assert!(matches!(refused, Error::Store(StoreError::ReadOnly(_))), "{refused}");
+        assert_eq!(jobs_held(&db), good, "readers keep the last commit");
+        let _ = db.close();
+        let db = place.open().unwrap();
+        let held = jobs_held(&db);
+        // The job that failed was told so, but may be there: its last sync failed.
+        assert!(held == good || held == good + 1, "{held} jobs, {good} were acknowledged");
+    }
+}
+
+#[tokio::test]
+async fn when_the_disk_is_full_the_reserve_lets_the_commit_end() {
+    for at in 0..calls().await {
+        let place = new_place();
+        let count = Arc::default();
+        let rule = fail_once(at, &count, io::ErrorKind::StorageFull);
+        let syncs = Arc::new(AtomicBool::new(false));
+        let rule: Rule = {
+            let syncs = Arc::clone(&syncs);
+            Arc::new(move |call| {
+                let outcome = rule(call);
+                // A sync that fails is not to be retried, whatever the error says.
+                syncs.fetch_or(outcome.is_err() && call == Call::Sync, Ordering::SeqCst);
+                outcome
+            })
+        };
+        let Ok(db) = open(&place, &rule) else { continue };
+        for n in 0..JOBS {
+            match job(&db, n).await {
+                Ok(()) => {}
+                Err(_) if syncs.load(Ordering::SeqCst) => break,
+                Err(error) => panic!("call {at}: {error}"),
+            }
+        }
+        let held = jobs_held(&db);
+        assert!(held == JOBS || syncs.load(Ordering::SeqCst));
+        let _ = db.close();
+        assert!(jobs_held(&place.open().unwrap()) >= held);
+    }
+}
+
+#[tokio::test]
+async fn writes_are_refused_until_there_is_a_reserve_again() {
+    let place = new_place();
+    let reserve = file::beside(&place.path(), "reserve");
+    let full = Arc::new(AtomicBool::new(false));
+    let rule: Rule = {
+        let (full, reserve) = (Arc::clone(&full), reserve.clone());
+        Arc::new(move |call| match call {
+            Call::Write(_) if full.load(Ordering::SeqCst) && reserve.is_file() => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Call::Sync if full.load(Ordering::SeqCst) && !reserve.exists() => {
+                // Nobody makes a file here, as on a disk that is full.
+                std::fs::create_dir(&reserve)
+            }
+            _ => Ok(()),
+        })
+    };
+    let db = open(&place, &rule).unwrap();
+    job(&db, 0).await.unwrap();
+    assert_eq!(reserve.metadata().unwrap().len(), reserve::RESERVE_BYTES);
+    full.store(true, Ordering::SeqCst);
+    job(&db, 1).await.unwrap();
+    let refused = job(&db, 2).await.unwrap_err();
+    assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
+    assert_eq!(jobs_held(&db), 2);
+    db.write_to_free(|t| t.remove(U, b"nothing")).await.unwrap();
+    full.store(false, Ordering::SeqCst);
+    std::fs::remove_dir(&reserve).unwrap();
+    job(&db, 2).await.unwrap();
+    assert_eq!(jobs_held(&db), 3);
+}
+
+#[tokio::test]
+async fn a_disk_without_any_space_costs_the_commit_and_nothing_else() {
+    for at in 0..calls().await {
+        let place = new_place();
+        let full = Arc::new(AtomicBool::new(true));
+        let count = AtomicUsize::new(0);
+        let rule: Rule = {
+            let full = Arc::clone(&full);
+            Arc::new(move |call| {
+                // What is there can be written again, such as the first page; new space is not.
+                let wants_space = matches!(call, Call::Write(4096..) | Call::SetLen(_));
+                let late = count.fetch_add(1, Ordering::SeqCst) >= at;
+                match full.load(Ordering::SeqCst) && wants_space && late {
+                    true => Err(io::ErrorKind::StorageFull.into()),
+                    false => Ok(()),
+                }
+            })
+        };
+        let db = open(&place, &rule).unwrap();
+        let mut good = 0;
+        while good < JOBS && job(&db, good).await.is_ok() {
+            good += 1;
+        }
+        if good < JOBS {
+            assert_eq!(jobs_held(&db), good);
+            let refused = db.write_to_free(|t| t.put(T, b"x", &[7; 9000])).await.unwrap_err();
+            assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
+        }
+        full.store(false, Ordering::SeqCst);
+        for n in good..JOBS {
+            job(&db, n).await.unwrap();
+        }
+        assert_eq!(jobs_held(&db), JOBS);
+        db.close().unwrap();
+        assert_eq!(jobs_held(&place.open().unwrap()), JOBS);
+    }
+}
+
+/// A small file system in memory, where this process may mount one.
+struct Small {
+    dir: tempfile::TempDir,
+}
+
+impl Small {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .arg(dir.path())
+            .output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self { dir })
+    }
+
+    fn fill(&self) -> io::Result<()> {
+        let mut filler = std::fs::File::create(self.dir.path().join("filler"))?;
+        loop {
+            match io::Write::write_all(&mut filler, &[7; 4096]) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
+                outcome => outcome?,
+            }
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.dir.path()).output();
+    }
+}
+
+#[tokio::test]
+async fn a_small_file_system_runs_full_and_is_used_again() {
+    let Some(small) = Small::mount() else {
+        println!("SKIPPED: only root may mount a small file system");
+        return;
+    };
+    let path = small.dir.path().join("db");
+    let db = Db::open(&path, &Config::default(), metrics()).unwrap();
+    job(&db, 0).await.unwrap();
+    small.fill().unwrap();
+    let mut good = 1;
+    let refused = loop {
+        match job(&db, good).await {
+            Ok(()) => good += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
+    assert_eq!(jobs_held(&db), good);
+    std::fs::remove_file(small.dir.path().join("filler")).unwrap();
+    // More in one job than any reserve has.
+    let big =
+        db.write(|t| (0..400).try_for_each(|n: u32| t.put(T, &n.to_be_bytes(), &[7; 99_999])));
+    let refused = big.await.unwrap_err();
+    assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
+    assert_eq!(jobs_held(&db), good);
+    for n in good..good + 20 {
+        job(&db, n).await.unwrap();
+    }
+    assert_eq!(jobs_held(&db), good + 20);
+    db.close().unwrap();
+    let db = Db::open(&path, &Config::default(), metrics()).unwrap();
+    assert_eq!(jobs_held(&db), good + 20);
+}

@@ -1,0 +1,238 @@
+//! Accepts connections and serves them within limits, until it is told to stop.
+//!
+//! **Invariant:** what is accepted holds a permit, and is watched: nobody can hold a connection, or
+//! memory behind it, by being slow.
+
+mod client;
+mod connection;
+mod io;
+mod listener;
+mod watch;
+
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::http::metrics::ListenerMetrics;
+use crate::http::network::Network;
+use crate::task::Tasks;
+
+pub(super) use client::Client;
+pub(super) use client::{Refusal, UnderWay};
+pub use listener::Listener;
+
+use client::Shared;
+use connection::Context;
+use listener::Stream;
+use watch::Why;
+
+/// How long accepting rests when the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener grants its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; further ones wait to be accepted.
+    pub connections_max: usize,
+    /// Requests under way at once, until their responses are through.
+    pub requests_max: usize,
+    /// The same for one address; four times as many connections.
+    pub requests_per_address_max: usize,
+    /// Whose requests are not counted by address.
+    pub trusted_proxies: Vec<Network>,
+    /// How long the head of a request may take.
+    pub head_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How long a client may give or take less than a kibibyte a second.
+    pub stall_timeout: Duration,
+    /// Bytes that are read at once, at least 16 KiB.
+    pub buffer_bytes: usize,
+    /// Bytes of an upload that HTTP/2 may have on the way.
+    pub window_bytes: u32,
+    /// Whether lines must end with CR LF: only where requests have no bodies.
+    pub strict_lines: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            requests_max: 4096,
+            requests_per_address_max: 64,
+            trusted_proxies: Vec::new(),
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(30),
+            buffer_bytes: 16 << 10,
+            window_bytes: 64 << 10,
+            strict_lines: false,
+        }
+    }
+}
+
+/// A listener that is being served.
+#[derive(Debug)]
+pub struct Server {
+    tasks: Tasks,
+    cut: CancellationToken,
+}
+
+/// Serves what comes in at `listener`; `service` makes the service of one connection.
+#[must_use]
+pub(super) fn serve<S, B>(
+    listener: Listener,
+    limits: Limits,
+    metrics: ListenerMetrics,
+    service: impl Fn(Arc<Client>) -> S + Send + 'static,
+) -> Server
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Send
+        + 'static,
+    S::Future: 'static,
+    B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync>
+        + Send
+        + 'static,
+{
+    let server = Server { tasks: Tasks::new(), cut: CancellationToken::new() };
+    let acceptor = Acceptor {
+        permits: Arc::new(Semaphore::new(limits.connections_max)),
+        shared: Arc::new(Shared::new(&limits, metrics.under_way.clone())),
+        tasks: server.tasks.clone(),
+        cut: server.cut.clone(),
+        limits,
+        metrics,
+    };
+    server.tasks.spawn(acceptor.run(listener, service));
+    server
+}
+
+impl Server {
+    /// Stops accepting, lets what is under way finish for as long as `grace`, and ends the rest.
+    /// False when something had to be ended.
+    pub async fn stop(self, grace: Duration) -> bool {
+        let finished = self.tasks.stop(grace).await;
+        self.cut.cancel();
+        finished
+    }
+}
+
+struct Acceptor {
+    permits: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    tasks: Tasks,
+    cut: CancellationToken,
+    limits: Limits,
+    metrics: ListenerMetrics,
+}
+
+impl Acceptor {
+    async fn run<S, B>(self, listener: Listener, service: impl Fn(Arc<Client>) -> S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Send
+            + 'static,
+        S::Future: 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync>
+            + Send
+            + 'static,
+    {
+        let stop = self.tasks.stop_token();
+        loop {
+            let next = async {
+                let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.begin(stream, peer, permit, &service),
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    self.metrics.accept_failed.inc();
+                    tracing::warn!(%error, "connections cannot be accepted for the moment");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // Who was already connected when the stop came is not turned away.
+        while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned()
+            && let Some(Ok((stream, peer))) = listener.accept().now_or_never()
+        {
+            self.begin(stream, peer, Some(permit), &service);
+        }
+    }
+
+    fn begin<S, B>(
+        &self,
+        stream: Stream,
+        peer: Option<std::net::SocketAddr>,
+        permit: Option<OwnedSemaphorePermit>,
+        service: &impl Fn(Arc<Client>) -> S,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Send
+            + 'static,
+        S::Future: 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync>
+            + Send
+            + 'static,
+    {
+        let Ok(client) = self.shared.client(peer) else {
+            self.metrics.refused_address.inc();
+            return;
+        };
+        let service = service(Arc::clone(&client));
+        let context = Context {
+            limits: self.limits.clone(),
+            tasks: self.tasks.clone(),
+            // A token of its own, since many would meet at the lock of a common one.
+            drain: self.tasks.stop_token().child_token(),
+            cut: self.cut.clone(),
+        };
+        let metrics = self.metrics.clone();
+        metrics.accepted.inc();
+        metrics.connections.inc();
+        self.tasks.spawn(async move {
+            let _open = Open { metrics: &metrics, _permit: permit };
+            let ended = connection::serve(stream, client, service, context).await;
+            match ended {
+                Some(Why::SlowHead) => metrics.cut_slow_head.inc(),
+                Some(Why::Stalled) => metrics.cut_stalled.inc(),
+                Some(Why::Idle) | None => {}
+            }
+        });
+    }
+}
+
+/// Whether only the connection that was to be accepted is broken.
+fn is_of_connection(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}
+
+/// A connection, counted and permitted until it ends, in a panic too.
+struct Open<'a> {
+    metrics: &'a ListenerMetrics,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}

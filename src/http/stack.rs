@@ -1,0 +1,272 @@
+//! What every request passes on its way to a service, and its answer on the way back.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
+use tower::{Service, ServiceBuilder, service_fn};
+use tracing::Instrument;
+
+use super::body::Body;
+use super::error::{Error, Framing};
+use super::metrics::ListenerMetrics;
+use super::server::Client;
+
+/// What a listener asks of its stack.
+#[derive(Debug, Clone)]
+pub(super) struct Manners {
+    /// How long the head of an answer may take; as long as it likes where none.
+    pub(super) patience: Option<Duration>,
+    /// Whether requests may have bodies. Where not, a connection that brought one is closed, so
+    /// that nothing of a body can be taken for a request.
+    pub(super) bodies: bool,
+}
+
+/// The stack over `service`, for one connection. All its layers are known when it is compiled:
+/// none of them boxes a request, a future or a body.
+pub(super) fn stack<S, B>(
+    service: S,
+    client: &Arc<Client>,
+    metrics: &ListenerMetrics,
+    manners: &Manners,
+) -> impl Stacked<B> + use<S, B>
+where
+    S: Stacked<B>,
+    B: Send + 'static,
+{
+    let Manners { patience, bodies } = *manners;
+    ServiceBuilder::new()
+        // Outermost: whatever is logged below belongs to this request.
+        .layer_fn(|inner| traced(inner, Arc::clone(client)))
+        // Around all that refuses, so that refusals are counted and timed too.
+        .layer_fn(|inner| measured(inner, metrics.clone()))
+        // A bug in one request is an answer to that one, and leaves its connection usable.
+        .layer_fn(|inner| contained(inner, metrics.clone()))
+        // Before any work: what a proxy in front could have read in another way.
+        .layer_fn(|inner| framed(inner, metrics.clone(), bodies))
+        // Sheds load. The place it gives is held until the body is through.
+        .layer_fn(|inner| admitted(inner, Arc::clone(client), metrics.clone()))
+        // Innermost: times the service alone.
+        .layer_fn(|inner| punctual(inner, patience))
+        .service(service)
+}
+
+/// A service in the stack. (An alias: whatever fits is one.)
+pub(super) trait Stacked<B>:
+    Service<
+        Request<Incoming>,
+        Response = Response<Body<B>>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Send
+    + 'static
+{
+}
+
+impl<S, B> Stacked<B> for S where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<Body<B>>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Send
+        + 'static
+{
+}
+
+/// Gives each request a span with a number.
+fn traced<S: Stacked<B>, B: Send + 'static>(mut inner: S, client: Arc<Client>) -> impl Stacked<B> {
+    service_fn(move |request: Request<Incoming>| {
+        let span = tracing::debug_span!(
+            "request",
+            number = client.number(),
+            method = %request.method(),
+            path = %request.uri().path(),
+        );
+        inner.call(request).instrument(span)
+    })
+}
+
+/// Counts requests and bytes, and times answers.
+fn measured<S: Stacked<B>, B: Send + 'static>(
+    mut inner: S,
+    metrics: ListenerMetrics,
+) -> impl Stacked<B> {
+    let metrics = Arc::new(metrics);
+    service_fn(move |request: Request<Incoming>| {
+        let began = Instant::now();
+        let answer = inner.call(request);
+        let metrics = Arc::clone(&metrics);
+        async move {
+            let response = answer.await?;
+            let took = began.elapsed();
+            metrics.answered(response.status(), took);
+            tracing::debug!(status = response.status().as_u16(), ?took, "answered");
+            Ok(response.map(|body| body.count(metrics.sent.clone())))
+        }
+    })
+}
+
+/// Turns a panic into a 500.
+fn contained<S: Stacked<B>, B: Send + 'static>(
+    mut inner: S,
+    metrics: ListenerMetrics,
+) -> impl Stacked<B> {
+    service_fn(move |request: Request<Incoming>| {
+        let panics = metrics.panics.clone();
+        let answer = AssertUnwindSafe(inner.call(request)).catch_unwind();
+        async move {
+            answer.await.unwrap_or_else(|_| {
+                panics.inc();
+                tracing::error!("a request's handling panicked: this is a bug");
+                Ok(Error::Panicked.response())
+            })
+        }
+    })
+}
+
+/// Refuses requests that can be read in two ways.
+fn framed<S: Stacked<B>, B: Send + 'static>(
+    mut inner: S,
+    metrics: ListenerMetrics,
+    bodies: bool,
+) -> impl Stacked<B> {
+    service_fn(move |request: Request<Incoming>| {
+        let has_body = !request.body().is_end_stream();
+        let close = has_body && !bodies && request.version() < Version::HTTP_2;
+        let answer = match check_framing(&request, has_body) {
+            Ok(()) => Ok(inner.call(request)),
+            Err(framing) => {
+                metrics.refused_framing.inc();
+                Err(framing)
+            }
+        };
+        async move {
+            let mut response = match answer {
+                Ok(answer) => answer.await?,
+                Err(framing) => Error::Framing(framing).response(),
+            };
+            if close {
+                let headers = response.headers_mut();
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    })
+}
+
+/// What hyper leaves to us (RFC 9112 sections 3.2 and 6.1).
+fn check_framing<B>(request: &Request<B>, has_body: bool) -> Result<(), Framing> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    let one = match request.version() {
+        Version::HTTP_11 => host.is_some(),
+        _ => true,
+    };
+    if !one || hosts.next().is_some() {
+        return Err(Framing::Host);
+    }
+    if let (Some(host), Some(authority)) = (host, request.uri().authority())
+        && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+    {
+        return Err(Framing::Authority);
+    }
+    if has_body && !is_plainly_chunked(headers) {
+        return Err(Framing::TransferEncoding);
+    }
+    Ok(())
+}
+
+/// Whether the transfer encoding is `chunked` and nothing else, if there is one.
+fn is_plainly_chunked(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Takes as many requests as may be under way.
+fn admitted<S: Stacked<B>, B: Send + 'static>(
+    mut inner: S,
+    client: Arc<Client>,
+    metrics: ListenerMetrics,
+) -> impl Stacked<B> {
+    service_fn(move |request: Request<Incoming>| {
+        let answer = match client.admit() {
+            Ok(under_way) => Ok((under_way, inner.call(request))),
+            Err(refusal) => Err(Error::from(refusal)),
+        };
+        match answer {
+            Err(Error::TooMany) => metrics.refused_address.inc(),
+            Err(_) => metrics.refused_busy.inc(),
+            Ok(_) => {}
+        }
+        async move {
+            match answer {
+                Ok((under_way, answer)) => Ok(answer.await?.map(|body| body.hold(under_way))),
+                Err(error) => Ok(error.response()),
+            }
+        }
+    })
+}
+
+/// Gives up on an answer that does not begin.
+fn punctual<S: Stacked<B>, B: Send + 'static>(
+    mut inner: S,
+    patience: Option<Duration>,
+) -> impl Stacked<B> {
+    service_fn(move |request: Request<Incoming>| {
+        let answer = inner.call(request);
+        async move {
+            match patience {
+                None => answer.await,
+                Some(patience) => tokio::time::timeout(patience, answer)
+                    .await
+                    .unwrap_or_else(|_| Ok(Error::Deadline.response())),
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(uri: &str, version: Version, headers: &[(&str, &str)], expected: Result<(), Framing>) {
+        let mut request = Request::builder().uri(uri).version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        assert_eq!(check_framing(&request, true), expected, "{uri} {headers:?}");
+    }
+
+    #[test]
+    fn a_request_must_be_readable_in_one_way_only() {
+        const HOST: (&str, &str) = ("host", "a");
+        let te = |value| ("transfer-encoding", value);
+        check("/", Version::HTTP_11, &[HOST], Ok(()));
+        check("/", Version::HTTP_11, &[], Err(Framing::Host));
+        check("/", Version::HTTP_11, &[HOST, HOST], Err(Framing::Host));
+        check("/", Version::HTTP_10, &[], Ok(()));
+        check("/", Version::HTTP_10, &[HOST, HOST], Err(Framing::Host));
+        check("http://A/", Version::HTTP_11, &[HOST], Ok(()));
+        check("http://b/", Version::HTTP_11, &[HOST], Err(Framing::Authority));
+        check("http://b/", Version::HTTP_2, &[HOST], Err(Framing::Authority));
+        check("http://b/", Version::HTTP_2, &[], Ok(()));
+        check("/", Version::HTTP_11, &[HOST, te("chunked")], Ok(()));
+        check("/", Version::HTTP_11, &[HOST, te("Chunked")], Ok(()));
+        for encodings in [vec![te("gzip, chunked")], vec![te("chunked"), te("chunked")]] {
+            let headers: Vec<_> = [HOST].into_iter().chain(encodings).collect();
+            check("/", Version::HTTP_11, &headers, Err(Framing::TransferEncoding));
+        }
+    }
+}

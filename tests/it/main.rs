@@ -1,0 +1,6 @@
+//! Stories: a real node on loopback, spoken to as anyone would.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are all tests")]
+
+mod harness;
+mod listeners;
