@@ -4,6 +4,7 @@ mod admin;
 pub mod api;
 pub mod auth;
 mod body;
+mod console;
 mod error;
 mod metrics;
 mod network;

@@ -8,16 +8,14 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::reserve::Reserve;
-use crate::block::StoreError;
 
 /// The calls a database makes on its file; the seam at which tests record and fail them.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Length of the file, in bytes.
-    fn size(&self) -> io::Result<u64>;
+    fn len(&self) -> io::Result<u64>;
     /// Fills `out` from `offset` on.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
     /// Writes all of `data`.
@@ -26,10 +24,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes everything written durable.
     fn sync(&self) -> io::Result<()>;
+    /// Lets others open the file.
+    fn unlock(&self) -> io::Result<()>;
 }
 
 impl Disk for File {
-    fn size(&self) -> io::Result<u64> {
+    fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 
@@ -48,56 +48,36 @@ impl Disk for File {
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
+
+    fn unlock(&self) -> io::Result<()> {
+        File::unlock(self)
+    }
 }
 
 /// A disk with a reserve, which fails once and for all.
 #[derive(Debug)]
 pub(super) struct Backend {
     disk: Box<dyn Disk>,
-    reserve: Arc<Reserve>,
-    failure: OnceLock<Failure>,
-    retired: AtomicBool,
-}
-
-/// Why nothing is written any more.
-#[derive(Debug, Clone)]
-pub(super) enum Failure {
-    /// The reserve was not enough. What the file holds is good, and can be opened anew.
-    Full,
-    /// What the disk holds is not known before a restart.
-    Broken(Arc<str>),
+    reserve: Reserve,
+    failure: OnceLock<Arc<str>>,
 }
 
 impl Backend {
-    pub(super) fn new(disk: Box<dyn Disk>, reserve: Arc<Reserve>) -> Self {
-        Self { disk, reserve, failure: OnceLock::new(), retired: AtomicBool::new(false) }
+    pub(super) fn new(disk: Box<dyn Disk>, reserve: Reserve) -> Self {
+        Self { disk, reserve, failure: OnceLock::new() }
     }
 
     /// Why nothing is written any more.
-    pub(super) fn failure(&self) -> Option<&Failure> {
-        self.failure.get()
+    pub(super) fn failure(&self) -> Option<Arc<str>> {
+        self.failure.get().cloned()
     }
 
-    /// The failure, as whoever wants to write is told.
-    pub(super) fn error(&self) -> Option<StoreError> {
-        self.failure().map(|failure| match failure {
-            Failure::Full => StoreError::Full { available_bytes: self.reserve.available_bytes() },
-            Failure::Broken(reason) => StoreError::ReadOnly(Arc::clone(reason)),
-        })
-    }
-
-    /// Writes nothing more, for this reason, unless there was one before.
+    /// Writes nothing more, for this reason; the first one stays.
     pub(super) fn fail(&self, reason: impl fmt::Display) {
         self.failure.get_or_init(|| {
-            tracing::error!(%reason, "the database is read-only: check the disk, then restart");
-            Failure::Broken(reason.to_string().into())
+            tracing::error!(%reason, "the database is read-only from now on: check the disk, then restart");
+            reason.to_string().into()
         });
-    }
-
-    /// Reads nothing more either: another backend has the file.
-    pub(super) fn retire(&self) {
-        self.fail("it was opened anew");
-        self.retired.store(true, Ordering::Release);
     }
 
     pub(super) fn reserve(&self) -> &Reserve {
@@ -106,21 +86,7 @@ impl Backend {
 
     /// Length of the file, in bytes.
     pub(super) fn len(&self) -> io::Result<u64> {
-        self.disk.size()
-    }
-
-    /// Cuts off what a commit that failed added to the file.
-    pub(super) fn cut(&self, len: u64) -> io::Result<()> {
-        if self.disk.size()? > len { self.disk.set_len(len) } else { Ok(()) }
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.read_at(offset, out)?;
-        // Asked after reading: what was read may be a page that was used anew meanwhile.
-        if self.retired.load(Ordering::Acquire) {
-            return Err(io::Error::other("the disk was full, and the database was opened anew"));
-        }
-        Ok(())
+        self.disk.len()
     }
 
     /// A write: with the reserve's space once the disk is full, and not at all after a failure.
@@ -132,21 +98,7 @@ impl Backend {
             Err(error) if is_full(&error) && self.reserve.give_up() => change(&*self.disk),
             outcome => outcome,
         };
-        match outcome {
-            Ok(()) => {}
-            Err(error) if is_full(&error) => {
-                self.failure.get_or_init(|| Failure::Full);
-            }
-            Err(error) => self.fail(error),
-        }
-    }
-
-    fn sync(&self) {
-        // The kernel forgets what it could not write: a sync that failed is never tried again,
-        // whatever it failed with.
-        if self.failure.get().is_none()
-            && let Err(error) = self.disk.sync()
-        {
+        if let Err(error) = outcome {
             self.fail(error);
         }
     }
@@ -157,7 +109,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The backend as the engine sees it. Whoever opened the file has locked it.
+/// The backend as the engine sees it.
 #[derive(Debug)]
 pub(super) struct Shared(pub(super) Arc<Backend>);
 
@@ -167,7 +119,7 @@ impl ::redb::StorageBackend for Shared {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.0.disk.read_at(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -176,12 +128,21 @@ impl ::redb::StorageBackend for Shared {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync();
+        // The kernel forgets what it could not write: a sync that failed is never tried again.
+        if self.0.failure.get().is_none()
+            && let Err(error) = self.0.disk.sync()
+        {
+            self.0.fail(error);
+        }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.change(|disk| disk.write_at(offset, data));
         Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.disk.unlock()
     }
 }

@@ -12,7 +12,7 @@ use ::redb::{
 
 use super::backend::{Backend, Shared};
 use super::overlay::Overlay;
-use super::{Error, META, Row, Table};
+use super::{Error, Row, Table};
 use crate::block::StoreError;
 
 type Bytes = &'static [u8];
@@ -21,10 +21,6 @@ type Bytes = &'static [u8];
 pub(super) struct Engine {
     database: Database,
     backend: Arc<Backend>,
-    /// The number of the last commit.
-    commit: u64,
-    /// Length of the file after it, in bytes.
-    len: u64,
 }
 
 /// All tables as of one commit.
@@ -38,9 +34,6 @@ pub(super) struct Writing<'t> {
     tables: BTreeMap<String, ::redb::Table<'t, Bytes, Bytes>>,
     changed: bool,
 }
-
-/// The number of the last commit, in the database's own table.
-const COMMIT_KEY: &[u8] = b"commit";
 
 fn definition(name: &str) -> TableDefinition<'_, Bytes, Bytes> {
     TableDefinition::new(name)
@@ -75,31 +68,7 @@ impl Engine {
                 error => Error::Damaged(error.to_string().into()),
             })
         })?;
-        if let Some(error) = backend.error() {
-            return Err(error.into());
-        }
-        let mut engine = Self { database, backend, commit: 0, len: 0 };
-        let damaged = |error: Error| Error::Damaged(error.to_string().into());
-        let commit =
-            engine.view().and_then(|view| view.get(META.0, COMMIT_KEY)).map_err(damaged)?;
-        let commit = commit.and_then(|bytes| bytes.try_into().ok());
-        engine.committed(commit.map_or(0, u64::from_le_bytes));
-        Ok(engine)
-    }
-
-    fn committed(&mut self, commit: u64) {
-        self.commit = commit;
-        self.len = self.backend.len().unwrap_or(u64::MAX);
-    }
-
-    /// The number of the last commit.
-    pub(super) fn commit(&self) -> u64 {
-        self.commit
-    }
-
-    /// Gives back the space of a commit for which there was not enough.
-    pub(super) fn give_back(&self) -> Result<(), Error> {
-        self.backend.cut(self.len).map_err(|error| failed(::redb::StorageError::Io(error)))
+        Ok(Self { database, backend })
     }
 
     pub(super) fn backend(&self) -> &Backend {
@@ -120,13 +89,12 @@ impl Engine {
     }
 
     /// Runs `work` in a transaction, and commits what it changed. When this returns, the changes
-    /// are durable. After an error they may be or not, and nothing can be written before the engine
-    /// is opened anew.
+    /// are durable; an error means that they may or may not be, and that nothing can be written
+    /// before the database is opened anew.
     pub(super) fn transact(
-        &mut self,
+        &self,
         work: impl FnOnce(&mut Writing<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
-        let next = self.commit + 1;
         let outcome = guarded(|| {
             let mut transaction = self.database.begin_write().map_err(failed)?;
             // Opening after a crash then trusts the last commit, and need not walk the tree.
@@ -135,9 +103,6 @@ impl Engine {
             let mut writing = Writing::begin(&transaction)?;
             work(&mut writing)?;
             let changed = writing.changed;
-            if changed {
-                writing.put(META.0, COMMIT_KEY, &next.to_le_bytes())?;
-            }
             drop(writing);
             if changed {
                 transaction.commit().map_err(failed)?;
@@ -146,25 +111,23 @@ impl Engine {
             }
             Ok(changed)
         });
-        if let Err(error) = &outcome
-            && self.backend.failure().is_none()
-        {
+        if let Err(error) = &outcome {
             self.backend.fail(error);
         }
         // The backend may have failed without the engine's knowledge.
-        if let Some(error) = self.backend.error() {
-            return Err(error.into());
+        match self.backend.failure() {
+            Some(reason) => Err(Error::Store(StoreError::ReadOnly(reason))),
+            None => outcome,
         }
-        if let Ok(true) = outcome {
-            self.committed(next);
-        }
-        outcome
     }
 
     /// Closes the file, so that the next opening has nothing to recover.
     pub(super) fn close(self) -> Result<(), Error> {
         guarded(|| self.database.close().map_err(failed))?;
-        self.backend.error().map_or(Ok(()), |error| Err(error.into()))
+        match self.backend.failure() {
+            Some(reason) => Err(Error::Store(StoreError::ReadOnly(reason))),
+            None => Ok(()),
+        }
     }
 }
 

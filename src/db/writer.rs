@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backend::Failure;
-use super::file::Opener;
 use super::queue::{Answer, Job, Queue, Ran, Run};
 use super::redb::{Engine, View, Writing};
 use super::{Error, Metrics, State, Transaction};
@@ -43,8 +41,6 @@ impl Published {
 
 /// The writer's state.
 pub(super) struct Writer {
-    /// What opens the engine anew; holds the lock.
-    pub(super) opener: Opener,
     pub(super) engine: Engine,
     pub(super) queue: Arc<Queue>,
     pub(super) published: Arc<Published>,
@@ -64,54 +60,59 @@ impl Writer {
         outcome.unwrap_or_else(|_| Err(StoreError::Io("the writer panicked".into()).into()))
     }
 
-    fn work(mut self) -> Result<(), Error> {
+    fn work(self) -> Result<(), Error> {
         while let Some(first) = self.queue.first() {
-            self.batch(first);
+            match self.ready() {
+                Ok(()) => self.batch(first),
+                Err(error) => first.refuse(error),
+            }
         }
         self.published.set(Err(StoreError::Closed.into()));
         self.engine.close()
     }
 
-    /// Runs jobs until there is none, or enough of them, and commits.
-    fn batch(&mut self, first: Job) {
-        let started = Instant::now();
-        self.reopen();
-        if let Some(error) = self.engine.backend().error() {
-            return first.refuse(error.into());
+    /// Whether there is a point in beginning a batch.
+    fn ready(&self) -> Result<(), Error> {
+        let backend = self.engine.backend();
+        if let Some(reason) = backend.failure() {
+            self.metrics.state.set(State::ReadOnly as i64);
+            return Err(StoreError::ReadOnly(reason).into());
         }
-        let full = self.full();
-        let mut next = Some(first);
+        if !backend.reserve().ensure() {
+            self.metrics.state.set(State::Full as i64);
+            let available_bytes = backend.reserve().available_bytes();
+            return Err(StoreError::Full { available_bytes }.into());
+        }
+        self.metrics.state.set(State::Writable as i64);
+        Ok(())
+    }
+
+    /// Runs jobs until there is none, or enough of them, and commits.
+    fn batch(&self, first: Job) {
+        let started = Instant::now();
+        let mut first = Some(first);
         let mut answers: Vec<Answer> = Vec::new();
-        let mut outcome = self.engine.transact(|writing| {
-            while let Some(job) = next.take() {
-                match &full {
-                    Some(full) if !job.makes_room => job.refuse(full.clone().into()),
-                    _ => {
-                        let (answer, applied) = run(job, writing);
-                        answers.push(answer);
-                        applied?;
-                    }
-                }
+        let mut broken = None;
+        let outcome = self.engine.transact(|writing| {
+            while let Some(job) = first.take().or_else(|| {
                 let enough = answers.len() >= BATCH_JOBS_MAX
                     || started.elapsed() >= Duration::from_millis(BATCH_MS_MAX);
-                next = if enough { None } else { self.queue.another() };
+                if enough { None } else { self.queue.another() }
+            }) {
+                match run(job, writing) {
+                    (answer, Ok(())) => answers.push(answer),
+                    (answer, Err(error)) => {
+                        answers.push(answer);
+                        broken = Some(error);
+                        break;
+                    }
+                }
             }
-            Ok(())
+            broken.clone().map_or(Ok(()), Err)
         });
-        // The disk may have run full after the commit was durable, or before.
-        let commit = self.engine.commit();
-        if outcome.is_err() && self.reopen() && self.engine.commit() > commit {
-            outcome = Ok(true);
-        }
-        if let Ok(true) = outcome {
-            self.published.set(self.engine.view());
-            self.metrics.commits.inc();
-            self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        }
-        self.metrics.jobs.inc_by(answers.len() as u64);
-        self.tell_state();
+        self.committed(started, answers.len(), &outcome);
         let outcome = outcome.map(drop);
-        if let (Some(job), Err(error)) = (next, &outcome) {
+        if let (Some(job), Err(error)) = (first, &outcome) {
             job.refuse(error.clone());
         }
         for answer in answers {
@@ -119,44 +120,27 @@ impl Writer {
         }
     }
 
-    /// That the disk is full, if there is no reserve and it cannot be made.
-    fn full(&self) -> Option<StoreError> {
-        let reserve = self.engine.backend().reserve();
-        (!reserve.ensure()).then(|| StoreError::Full { available_bytes: reserve.available_bytes() })
-    }
-
-    /// After a commit that failed because the disk was full, opens the engine anew, with the last
-    /// commit that is durable. Where that fails, readers keep what they have. Whether it was done.
-    fn reopen(&mut self) -> bool {
-        let backend = self.engine.backend();
-        if !matches!(backend.failure(), Some(Failure::Full)) {
-            return false;
-        }
-        let opened = self.engine.give_back().and_then(|()| self.opener.engine());
-        match opened.and_then(|engine| Ok((engine.view()?, engine))) {
-            Ok((view, engine)) => {
-                self.published.set(Ok(view));
-                backend.retire();
-                self.engine = engine;
-                true
+    /// Shows readers what was committed.
+    fn committed(&self, started: Instant, jobs: usize, outcome: &Result<bool, Error>) {
+        self.metrics.jobs.inc_by(jobs as u64);
+        match outcome {
+            Ok(true) => {
+                self.published.set(self.engine.view());
+                self.metrics.commits.inc();
+                self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+                let bytes = self.engine.backend().len().unwrap_or(0);
+                self.metrics.file_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
             }
-            Err(error) => {
-                tracing::warn!(%error, "the disk is full, and the database cannot be opened anew yet");
-                false
-            }
+            Ok(false) => {}
+            // Readers keep the last commit.
+            Err(_) => {}
         }
-    }
-
-    fn tell_state(&self) {
         let backend = self.engine.backend();
-        let state = match (backend.failure(), backend.reserve().is_held()) {
+        self.metrics.state.set(match (backend.failure(), backend.reserve().is_held()) {
             (Some(_), _) => State::ReadOnly,
             (None, false) => State::Full,
             (None, true) => State::Writable,
-        };
-        self.metrics.state.set(state as i64);
-        let bytes = backend.len().unwrap_or(0);
-        self.metrics.file_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        } as i64);
     }
 }
 
