@@ -3,7 +3,9 @@
 //! **Invariant:** an index row is committed only after the bytes it points to are synced; a pinned
 //! block is never collected; a record whose checksum fails is never served.
 
+mod backup;
 mod batch;
+mod check;
 mod collect;
 mod compact;
 mod disk;
@@ -190,7 +192,7 @@ struct Inner {
     /// Held while blocks are dropped.
     collecting: tokio::sync::Mutex<()>,
     /// Held while segments are taken away, and by whoever needs them to stay.
-    removing: tokio::sync::Mutex<()>,
+    removing: Arc<tokio::sync::Mutex<()>>,
     /// Segments whose compaction met damage: they stay until a check has mended them.
     unfit: Mutex<HashSet<u32>>,
     /// Tells the maintenance that there is something to do.
@@ -257,7 +259,7 @@ impl Store {
             touched: Mutex::default(),
             reads: Semaphore::new(READS_MAX),
             collecting: tokio::sync::Mutex::default(),
-            removing: tokio::sync::Mutex::default(),
+            removing: Arc::default(),
             unfit: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
@@ -271,22 +273,6 @@ impl Store {
     pub async fn begin(&self) -> Result<Writing, StoreError> {
         self.inner.found().await?;
         Ok(Writing::new(&self.inner))
-    }
-
-    /// Hashes every block again.
-    pub async fn scrub(&self) -> Result<CheckReport, StoreError> {
-        unimplemented!()
-    }
-
-    /// Checks that index, pins, reference counts and segment files agree; mends them if asked.
-    pub async fn fsck(&self, _repair: bool) -> Result<CheckReport, StoreError> {
-        unimplemented!()
-    }
-
-    /// Copies store and database, as of one moment, into the new directory `dir`, which then is a
-    /// data directory.
-    pub async fn backup(&self, _dir: std::path::PathBuf) -> Result<(), StoreError> {
-        unimplemented!()
     }
 
     /// What it holds.

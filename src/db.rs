@@ -4,6 +4,7 @@
 
 mod backend;
 mod file;
+mod limbo;
 mod overlay;
 mod queue;
 mod redb;
@@ -18,11 +19,11 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use crate::block::StoreError;
-use backend::{Backend, Disk};
+pub use backend::Disk;
+use file::{DiskOf, Opener};
 use overlay::Overlay;
 use queue::Queue;
-use redb::{Engine, View};
-use reserve::Reserve;
+use redb::View;
 use writer::{Published, Writer};
 
 /// Longest key, in bytes.
@@ -194,48 +195,36 @@ impl Db {
     /// Opens the database at `path`, or makes it. Blocks, for as long as it takes to read a few
     /// pages, also after a crash.
     pub fn open(path: &Path, config: &Config, metrics: Metrics) -> Result<Self, Error> {
-        Self::open_on(path, config, metrics, |file| Box::new(file))
+        Self::open_on(path, config, metrics, Box::new(|file| Box::new(file)))
     }
 
-    /// As [`Db::open`], with a disk between the database and its file.
+    /// As [`Db::open`], with a disk between the database and its file. When the disk was full, one
+    /// is made anew.
     #[cfg(any(test, feature = "testing"))]
     pub fn open_with(
         path: &Path,
         config: &Config,
         metrics: Metrics,
-        disk: impl FnOnce(std::fs::File) -> Box<dyn Disk>,
+        disk: impl Fn(std::fs::File) -> Box<dyn Disk> + Send + 'static,
     ) -> Result<Self, Error> {
-        Self::open_on(path, config, metrics, disk)
+        Self::open_on(path, config, metrics, Box::new(disk))
     }
 
     fn open_on(
         path: &Path,
         config: &Config,
         metrics: Metrics,
-        disk: impl FnOnce(std::fs::File) -> Box<dyn Disk>,
+        disk: DiskOf,
     ) -> Result<Self, Error> {
-        let there = path.try_exists().map_err(|error| file::named(path, error))?;
-        if !there {
+        if !path.try_exists().map_err(|error| file::named(path, error))? {
             file::make(path, |_| Ok(()))?;
         }
-        let disk = disk(file::open(path)?);
-        let reserve = Reserve::new(file::beside(path, "reserve"));
-        let backend = Arc::new(Backend::new(disk, reserve));
-        let engine =
-            Engine::open(backend, config.cache_bytes_max).map_err(|error| match error {
-                Error::Damaged(reason) => {
-                    Error::Damaged(format!("{}: {reason}", path.display()).into())
-                }
-                error => error,
-            })?;
-        file::check_schema(&engine, path)?;
-        Self::start(engine, metrics)
-    }
-
-    fn start(engine: Engine, metrics: Metrics) -> Result<Self, Error> {
+        let opener = Opener::new(path, config.cache_bytes_max, disk)?;
+        let engine = opener.engine()?;
         let published = Arc::new(Published::new(engine.view()?));
         let queue = Arc::new(Queue::new());
         let writer = Writer {
+            opener,
             engine,
             queue: Arc::clone(&queue),
             published: Arc::clone(&published),
@@ -257,9 +246,36 @@ impl Db {
     /// Runs a job in the next transaction and returns when that is durable. Jobs of a batch run one
     /// after the other; one that fails or panics leaves nothing, and the others go on. A job runs
     /// on the writer's thread: it must not block. It runs even if nobody waits for it any more.
+    ///
+    /// While the disk is full, jobs are refused with [`StoreError::Full`].
     pub async fn write<T, E>(
         &self,
         job: impl FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run(job, false).await
+    }
+
+    /// As [`Db::write`], for jobs after which there is more space: they run on a full disk as well,
+    /// as long as the little that they need is found.
+    pub async fn write_to_free<T, E>(
+        &self,
+        job: impl FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run(job, true).await
+    }
+
+    async fn run<T, E>(
+        &self,
+        job: impl FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+        makes_room: bool,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -270,7 +286,7 @@ impl Db {
             // Nobody may be waiting any more.
             let _ = sender.send(outcome);
         });
-        self.inner.queue.push(run).await.map_err(E::from)?;
+        self.inner.queue.push(run, makes_room).await.map_err(E::from)?;
         receiver.await.unwrap_or_else(|_| Err(E::from(StoreError::Closed.into())))
     }
 
@@ -323,7 +339,7 @@ impl Db {
         self.inner.queue.close();
         let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         match writer.take() {
-            Some(thread) => thread.join().unwrap_or_else(|_| Err(Error::Panicked)),
+            Some(thread) => thread.join().unwrap_or(Err(Error::Panicked)),
             None => Ok(()),
         }
     }

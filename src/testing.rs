@@ -1,5 +1,8 @@
 //! Fakes for the traits of [`crate::block`], and a little content to play with.
 
+pub mod crash;
+pub mod faults;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

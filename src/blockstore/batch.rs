@@ -89,9 +89,8 @@ impl Batch {
         let (mut absent, mut found) = (Vec::new(), Vec::new());
         for (key, data) in fresh {
             let row = index::find(&snapshot, &key)?;
-            let intact = row.is_some_and(|row| {
-                !going.contains(&key) && self.inner.holds.damaged(&key) != Some(row.at)
-            });
+            let intact = row
+                .is_some_and(|row| !going.contains(&key) && !self.inner.holds.is_void(&key, &row));
             if intact { &mut found } else { &mut absent }.push((key, data));
         }
         drop(snapshot);
@@ -129,13 +128,13 @@ impl Batch {
         for (key, entry) in &self.entries {
             let old = edit.find(key)?;
             let mut row = match (old, entry.at) {
-                (Some(row), Some(at)) if self.inner.holds.damaged(key) == Some(row.at) => {
+                (Some(row), Some(at)) if self.inner.holds.is_void(key, &row) => {
                     self.inner.holds.mended(key);
                     Row { at, length: entry.length, ..row }
                 }
-                (Some(row), _) => row,
+                (Some(row), _) if !row.is_lost() => row,
                 (None, Some(at)) => Row { at, length: entry.length, pins: 0, used: now },
-                (None, None) => {
+                (_, _) => {
                     let lost = format!("block {key} went away while it was held");
                     return Err(StoreError::Io(lost.into()).into());
                 }

@@ -45,7 +45,7 @@ impl Store {
     /// of half-dead segments back.
     pub async fn gc(&self, all: bool) -> Result<GcReport, StoreError> {
         self.inner.check()?;
-        self.inner.flush().await?;
+        self.inner.flush_or_drop().await;
         self.inner.release_all().await?;
         let bytes_max = if all { 0 } else { self.inner.cache_bytes_max };
         let mut report = self.inner.evict(bytes_max).await?;
@@ -80,7 +80,7 @@ impl Inner {
     async fn keep_house(self: &Arc<Self>) -> Result<(), StoreError> {
         self.set_gauges()?;
         self.check()?;
-        self.flush().await?;
+        self.flush_or_drop().await;
         self.release_all().await?;
         let totals = index::totals(&self.db.read()?)?.unwrap_or_default();
         let bytes_max = self.cache_bytes_max;

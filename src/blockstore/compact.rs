@@ -44,11 +44,21 @@ impl Inner {
                 self.segments.roll(id);
             }
         }
+        let half_dead = |&(id, end): &(u32, u32)| {
+            (live(id) == 0 || live(id) < end / 2) && !lock(&self.unfit).contains(&id)
+        };
+        let mut chosen: Vec<_> = self.segments.idle().into_iter().filter(half_dead).collect();
+        // Those that take no room to give back first.
+        chosen.sort_unstable_by_key(|(id, _)| live(*id));
         let mut freed = 0;
-        for (id, end) in self.segments.idle() {
-            let half_dead = live(id) == 0 || live(id) < end / 2;
-            if half_dead && !lock(&self.unfit).contains(&id) {
-                freed += self.compact(id, end, pace).await?;
+        for (id, end) in chosen {
+            match self.compact(id, end, pace).await {
+                Ok(bytes) => freed += bytes,
+                Err(error @ StoreError::Full { .. }) => {
+                    tracing::warn!(%error, "no room to compact segments");
+                    break;
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(freed)

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::index::Row;
 use super::record::Key;
 use super::segments::Location;
 
@@ -48,9 +49,9 @@ impl Holds {
         Held { holds: Arc::clone(self), keys: Vec::new() }
     }
 
-    /// Where the damaged record of this block is.
-    pub(super) fn damaged(&self, key: &Key) -> Option<Location> {
-        self.lock().damaged.get(key).copied()
+    /// Whether the bytes that a row points to are known to be gone.
+    pub(super) fn is_void(&self, key: &Key, row: &Row) -> bool {
+        row.is_lost() || self.lock().damaged.get(key) == Some(&row.at)
     }
 
     /// Remembers a damaged record. True when it was not known.

@@ -21,6 +21,10 @@ pub(super) const SEGMENTS: Table = Table::new("segments");
 const TOTALS: Table = Table::new("store");
 const TOTALS_KEY: &[u8] = b"totals";
 
+/// The segment of blocks that are lost: a check found their records damaged while pins count on
+/// them. Their rows keep the counts; whoever writes such a block again brings it back.
+pub(super) const LOST: Location = Location { segment: u32::MAX, offset: 0 };
+
 /// A block at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
@@ -48,6 +52,11 @@ impl Row {
         let mut next = || fields.next().ok_or_else(|| damaged("blocks"));
         let at = Location { segment: next()?, offset: next()? };
         Ok(Self { at, length: next()?, pins: next()?, used: next()? })
+    }
+
+    /// Whether its bytes are gone.
+    pub(super) fn is_lost(&self) -> bool {
+        self.at == LOST
     }
 
     /// Bytes of its record.
@@ -184,14 +193,18 @@ impl<'a, 't> Edit<'a, 't> {
         old: Option<Row>,
         new: Option<Row>,
     ) -> Result<(), Error> {
-        let waits = |row: Option<Row>| row.filter(|row| row.pins == 0).map(|row| row.used);
-        if let Some(old) = old {
+        // What is lost is remembered for those who count on it alone.
+        let new = new.filter(|new| !new.is_lost() || new.pins > 0);
+        let waits = |row: Option<Row>| {
+            row.filter(|row| row.pins == 0 && !row.is_lost()).map(|row| row.used)
+        };
+        if let Some(old) = old.filter(|old| !old.is_lost()) {
             let segment = self.segment(old.at.segment)?;
             segment.live = segment.live.saturating_sub(old.record_bytes(key));
             self.totals.blocks = self.totals.blocks.saturating_sub(1);
             self.totals.bytes = self.totals.bytes.saturating_sub(old.length.into());
         }
-        if let Some(new) = new {
+        if let Some(new) = new.filter(|new| !new.is_lost()) {
             let segment = self.segment(new.at.segment)?;
             segment.live = segment.live.saturating_add(new.record_bytes(key));
             self.totals.blocks += 1;

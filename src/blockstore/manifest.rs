@@ -14,7 +14,7 @@ use super::batch::Counted;
 use super::index::{Edit, damaged};
 use super::record::{KEY_BYTES_MAX, Key};
 
-/// (manifest u64 BE, row u32 BE) → the multihashes counted on: a byte of length each, its highest
+/// (manifest u64 BE, 2^32 - 1 - row u32 BE) → the multihashes counted on: a byte of length each, its highest
 /// bit set where the block was new, and the multihash.
 pub(super) const MANIFESTS: Table = Table::new("manifests");
 /// Manifest u64 BE → a byte of [`Loose`], for those that no pin owns.
@@ -38,10 +38,12 @@ pub(super) fn key(manifest: u64) -> [u8; 8] {
     manifest.to_be_bytes()
 }
 
+/// The last row of a manifest comes first: it is released first, so that a block which was new
+/// when it was first named, and named again later, is given back as a new one.
 fn row_key(manifest: u64, row: u32) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&key(manifest));
-    bytes[8..].copy_from_slice(&row.to_be_bytes());
+    bytes[8..].copy_from_slice(&(u32::MAX - row).to_be_bytes());
     bytes
 }
 
@@ -137,7 +139,8 @@ fn release_row(inner: &Inner, tx: &mut Transaction<'_>, manifest: u64) -> Result
         let Some(old) = edit.find(&key)? else { continue };
         let row = edit.release(&key, old, now)?;
         // What nobody was told of leaves nothing behind, unless another writer has found it.
-        if row.pins == 0 && new && unseen && inner.holds.let_go(&key) {
+        let unseen = new && unseen && row.pins == 0 && !row.is_lost();
+        if unseen && inner.holds.let_go(&key) {
             edit.set(&key, Some(row), None)?;
         }
     }

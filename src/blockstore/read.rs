@@ -74,7 +74,7 @@ impl Inner {
     /// The row of a block that is not known to be damaged.
     fn find(&self, key: &Key) -> Result<Option<Row>, StoreError> {
         let row = index::find(&self.db.read()?, key)?;
-        Ok(row.filter(|row| self.holds.damaged(key) != Some(row.at)))
+        Ok(row.filter(|row| !self.holds.is_void(key, row)))
     }
 
     async fn read(self: &Arc<Self>, key: Key, row: Row) -> Result<Record, StoreError> {

@@ -65,6 +65,13 @@ impl Inner {
         self.commit_waiting().await
     }
 
+    /// Commits what waits; on a full disk it is dropped, for room has to be made first.
+    pub(super) async fn flush_or_drop(&self) {
+        if let Err(error) = self.flush().await {
+            tracing::warn!(%error, "fetched blocks were not kept");
+        }
+    }
+
     async fn commit_waiting(&self) -> Result<(), StoreError> {
         let Some(batch) = self.write_behind.batch.lock().await.take() else { return Ok(()) };
         batch.sync().await?;

@@ -1,21 +1,25 @@
 //! The file under the engine: what happens when the disk is full, and when it fails.
 //!
 //! **Invariant:** after a write or sync that failed for good, nothing more reaches the file, so what
-//! is in it is the last durable commit. The engine is not told: its readers go on, and the writer
-//! asks [`Backend::failure`] before it acknowledges anything.
+//! is in it is the last durable commit. The engine is not told, for it would refuse its readers as
+//! well: what it still writes goes to a layer in memory, and the writer asks for the failure
+//! before it acknowledges anything.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::limbo::Limbo;
 use super::reserve::Reserve;
+use crate::block::StoreError;
 
 /// The calls a database makes on its file; the seam at which tests record and fail them.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Length of the file, in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Fills `out` from `offset` on.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
     /// Writes all of `data`.
@@ -24,12 +28,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes everything written durable.
     fn sync(&self) -> io::Result<()>;
-    /// Lets others open the file.
-    fn unlock(&self) -> io::Result<()>;
 }
 
 impl Disk for File {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 
@@ -48,36 +50,58 @@ impl Disk for File {
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
-
-    fn unlock(&self) -> io::Result<()> {
-        File::unlock(self)
-    }
 }
 
 /// A disk with a reserve, which fails once and for all.
 #[derive(Debug)]
 pub(super) struct Backend {
     disk: Box<dyn Disk>,
-    reserve: Reserve,
-    failure: OnceLock<Arc<str>>,
+    reserve: Arc<Reserve>,
+    failure: OnceLock<Failure>,
+    limbo: Limbo,
+    retired: AtomicBool,
+}
+
+/// Why nothing is written any more.
+#[derive(Debug, Clone)]
+pub(super) enum Failure {
+    /// The reserve was not enough. What the file holds is good, and can be opened anew.
+    Full,
+    /// What the disk holds is not known before a restart.
+    Broken(Arc<str>),
 }
 
 impl Backend {
-    pub(super) fn new(disk: Box<dyn Disk>, reserve: Reserve) -> Self {
-        Self { disk, reserve, failure: OnceLock::new() }
+    pub(super) fn new(disk: Box<dyn Disk>, reserve: Arc<Reserve>) -> Self {
+        let (failure, limbo, retired) = Default::default();
+        Self { disk, reserve, failure, limbo, retired }
     }
 
     /// Why nothing is written any more.
-    pub(super) fn failure(&self) -> Option<Arc<str>> {
-        self.failure.get().cloned()
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
     }
 
-    /// Writes nothing more, for this reason; the first one stays.
+    /// The failure, as whoever wants to write is told.
+    pub(super) fn error(&self) -> Option<StoreError> {
+        self.failure().map(|failure| match failure {
+            Failure::Full => StoreError::Full { available_bytes: self.reserve.available_bytes() },
+            Failure::Broken(reason) => StoreError::ReadOnly(Arc::clone(reason)),
+        })
+    }
+
+    /// Writes nothing more, for this reason, unless there was one before.
     pub(super) fn fail(&self, reason: impl fmt::Display) {
         self.failure.get_or_init(|| {
-            tracing::error!(%reason, "the database is read-only from now on: check the disk, then restart");
-            reason.to_string().into()
+            tracing::error!(%reason, "the database is read-only: check the disk, then restart");
+            Failure::Broken(reason.to_string().into())
         });
+    }
+
+    /// Reads nothing more either: another backend has the file.
+    pub(super) fn retire(&self) {
+        self.fail("it was opened anew");
+        self.retired.store(true, Ordering::Release);
     }
 
     pub(super) fn reserve(&self) -> &Reserve {
@@ -86,19 +110,59 @@ impl Backend {
 
     /// Length of the file, in bytes.
     pub(super) fn len(&self) -> io::Result<u64> {
-        self.disk.len()
+        self.disk.size()
     }
 
-    /// A write: with the reserve's space once the disk is full, and not at all after a failure.
-    fn change(&self, change: impl Fn(&dyn Disk) -> io::Result<()>) {
-        if self.failure.get().is_some() {
-            return;
+    /// Cuts off what a commit that failed added to the file.
+    pub(super) fn cut(&self, len: u64) -> io::Result<()> {
+        if self.disk.size()? > len { self.disk.set_len(len) } else { Ok(()) }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match self.failure() {
+            None => self.disk.read_at(offset, out)?,
+            Some(_) => self.limbo.read(&*self.disk, offset, out)?,
+        }
+        // Asked after reading: what was read may be a page that was used anew meanwhile.
+        if self.retired.load(Ordering::Acquire) {
+            return Err(io::Error::other("the disk was full, and the database was opened anew"));
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.change(|disk| disk.write_at(offset, data)) {
+            return Ok(());
+        }
+        self.limbo.write(&*self.disk, offset, data)
+    }
+
+    /// A change of the file: with the reserve's space once the disk is full, and not at all after a
+    /// failure. Whether it was made.
+    fn change(&self, change: impl Fn(&dyn Disk) -> io::Result<()>) -> bool {
+        if self.failure().is_some() {
+            return false;
         }
         let outcome = match change(&*self.disk) {
             Err(error) if is_full(&error) && self.reserve.give_up() => change(&*self.disk),
             outcome => outcome,
         };
-        if let Err(error) = outcome {
+        match outcome {
+            Ok(()) => return true,
+            Err(error) if is_full(&error) => {
+                self.failure.get_or_init(|| Failure::Full);
+            }
+            Err(error) => self.fail(error),
+        }
+        false
+    }
+
+    fn sync(&self) {
+        // The kernel forgets what it could not write: a sync that failed is never tried again,
+        // whatever it failed with.
+        if self.failure().is_none()
+            && let Err(error) = self.disk.sync()
+        {
             self.fail(error);
         }
     }
@@ -109,7 +173,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The backend as the engine sees it.
+/// The backend as the engine sees it. Whoever opened the file has locked it.
 #[derive(Debug)]
 pub(super) struct Shared(pub(super) Arc<Backend>);
 
@@ -119,7 +183,7 @@ impl ::redb::StorageBackend for Shared {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.disk.read_at(offset, out)
+        self.0.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -128,21 +192,11 @@ impl ::redb::StorageBackend for Shared {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        // The kernel forgets what it could not write: a sync that failed is never tried again.
-        if self.0.failure.get().is_none()
-            && let Err(error) = self.0.disk.sync()
-        {
-            self.0.fail(error);
-        }
+        self.0.sync();
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.change(|disk| disk.write_at(offset, data));
-        Ok(())
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.0.disk.unlock()
+        self.0.write(offset, data)
     }
 }

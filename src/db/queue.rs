@@ -33,7 +33,10 @@ pub(super) type Run = Box<dyn FnOnce(Result<&mut Transaction<'_>, Error>) -> Ran
 /// A job in the queue.
 pub(super) struct Job {
     run: Run,
-    _room: Option<OwnedSemaphorePermit>,
+    /// Whether it runs on a full disk as well.
+    pub(super) makes_room: bool,
+    /// Its place in the queue.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Job {
@@ -66,7 +69,8 @@ struct State {
 
 impl State {
     fn take(&mut self) -> Option<Job> {
-        if let Some(job) = self.jobs.pop_front() {
+        if let Some(mut job) = self.jobs.pop_front() {
+            job.room = None;
             return Some(job);
         }
         let job = self.later.pop_front();
@@ -91,13 +95,13 @@ impl Queue {
     }
 
     /// Puts a job in, once there is room.
-    pub(super) async fn push(&self, run: Run) -> Result<(), Error> {
+    pub(super) async fn push(&self, run: Run, makes_room: bool) -> Result<(), Error> {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let mut state = self.state();
         if state.closed {
             return Err(StoreError::Closed.into());
         }
-        state.jobs.push_back(Job { run, _room: Some(room) });
+        state.jobs.push_back(Job { run, makes_room, room: Some(room) });
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -109,7 +113,7 @@ impl Queue {
         if state.closed || state.later.len() >= LATER_JOBS_MAX {
             return false;
         }
-        state.later.push_back(Job { run, _room: None });
+        state.later.push_back(Job { run, makes_room: false, room: None });
         state.later_since.get_or_insert_with(Instant::now);
         drop(state);
         self.changed.notify_one();

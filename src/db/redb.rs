@@ -12,7 +12,7 @@ use ::redb::{
 
 use super::backend::{Backend, Shared};
 use super::overlay::Overlay;
-use super::{Error, Row, Table};
+use super::{Error, META, Row, Table};
 use crate::block::StoreError;
 
 type Bytes = &'static [u8];
@@ -21,6 +21,10 @@ type Bytes = &'static [u8];
 pub(super) struct Engine {
     database: Database,
     backend: Arc<Backend>,
+    /// The number of the last commit.
+    commit: u64,
+    /// Length of the file after it, in bytes.
+    len: u64,
 }
 
 /// All tables as of one commit.
@@ -31,9 +35,13 @@ pub(super) struct View {
 /// All tables within a write transaction.
 pub(super) struct Writing<'t> {
     transaction: &'t WriteTransaction,
+    backend: &'t Backend,
     tables: BTreeMap<String, ::redb::Table<'t, Bytes, Bytes>>,
     changed: bool,
 }
+
+/// The number of the last commit, in the database's own table.
+const COMMIT_KEY: &[u8] = b"commit";
 
 fn definition(name: &str) -> TableDefinition<'_, Bytes, Bytes> {
     TableDefinition::new(name)
@@ -68,7 +76,31 @@ impl Engine {
                 error => Error::Damaged(error.to_string().into()),
             })
         })?;
-        Ok(Self { database, backend })
+        if let Some(error) = backend.error() {
+            return Err(error.into());
+        }
+        let mut engine = Self { database, backend, commit: 0, len: 0 };
+        let damaged = |error: Error| Error::Damaged(error.to_string().into());
+        let commit =
+            engine.view().and_then(|view| view.get(META.0, COMMIT_KEY)).map_err(damaged)?;
+        let commit = commit.and_then(|bytes| bytes.try_into().ok());
+        engine.committed(commit.map_or(0, u64::from_le_bytes));
+        Ok(engine)
+    }
+
+    fn committed(&mut self, commit: u64) {
+        self.commit = commit;
+        self.len = self.backend.len().unwrap_or(u64::MAX);
+    }
+
+    /// The number of the last commit.
+    pub(super) fn commit(&self) -> u64 {
+        self.commit
+    }
+
+    /// Gives back the space of a commit for which there was not enough.
+    pub(super) fn give_back(&self) -> Result<(), Error> {
+        self.backend.cut(self.len).map_err(|error| failed(::redb::StorageError::Io(error)))
     }
 
     pub(super) fn backend(&self) -> &Backend {
@@ -89,20 +121,24 @@ impl Engine {
     }
 
     /// Runs `work` in a transaction, and commits what it changed. When this returns, the changes
-    /// are durable; an error means that they may or may not be, and that nothing can be written
-    /// before the database is opened anew.
+    /// are durable. After an error they may be or not, and nothing can be written before the engine
+    /// is opened anew.
     pub(super) fn transact(
-        &self,
+        &mut self,
         work: impl FnOnce(&mut Writing<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
+        let next = self.commit + 1;
         let outcome = guarded(|| {
             let mut transaction = self.database.begin_write().map_err(failed)?;
             // Opening after a crash then trusts the last commit, and need not walk the tree.
             transaction.set_two_phase_commit(true);
             transaction.set_quick_repair(true);
-            let mut writing = Writing::begin(&transaction)?;
+            let mut writing = Writing::begin(&transaction, &self.backend)?;
             work(&mut writing)?;
             let changed = writing.changed;
+            if changed {
+                writing.put(META.0, COMMIT_KEY, &next.to_le_bytes())?;
+            }
             drop(writing);
             if changed {
                 transaction.commit().map_err(failed)?;
@@ -111,23 +147,25 @@ impl Engine {
             }
             Ok(changed)
         });
-        if let Err(error) = &outcome {
+        if let Err(error) = &outcome
+            && self.backend.failure().is_none()
+        {
             self.backend.fail(error);
         }
         // The backend may have failed without the engine's knowledge.
-        match self.backend.failure() {
-            Some(reason) => Err(Error::Store(StoreError::ReadOnly(reason))),
-            None => outcome,
+        if let Some(error) = self.backend.error() {
+            return Err(error.into());
         }
+        if let Ok(true) = outcome {
+            self.committed(next);
+        }
+        outcome
     }
 
     /// Closes the file, so that the next opening has nothing to recover.
     pub(super) fn close(self) -> Result<(), Error> {
         guarded(|| self.database.close().map_err(failed))?;
-        match self.backend.failure() {
-            Some(reason) => Err(Error::Store(StoreError::ReadOnly(reason))),
-            None => Ok(()),
-        }
+        self.backend.error().map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
@@ -201,13 +239,13 @@ impl DoubleEndedIterator for Rows {
 }
 
 impl<'t> Writing<'t> {
-    fn begin(transaction: &'t WriteTransaction) -> Result<Self, Error> {
+    fn begin(transaction: &'t WriteTransaction, backend: &'t Backend) -> Result<Self, Error> {
         let mut tables = BTreeMap::new();
         for handle in transaction.list_tables().map_err(failed)? {
             let table = transaction.open_table(definition(handle.name())).map_err(failed)?;
             tables.insert(handle.name().to_owned(), table);
         }
-        Ok(Self { transaction, tables, changed: false })
+        Ok(Self { transaction, backend, tables, changed: false })
     }
 
     /// Makes the changes of one job part of the transaction.
@@ -224,6 +262,10 @@ impl<'t> Writing<'t> {
     }
 
     pub(super) fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        // There is no point in going on after a failure that the engine does not know.
+        if let Some(error) = self.backend.error() {
+            return Err(error.into());
+        }
         self.changed = true;
         if !self.tables.contains_key(table) {
             let opened = self.transaction.open_table(definition(table)).map_err(failed)?;

@@ -3,10 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FallocateFlags;
+
+use super::file::dir;
 
 /// Size of the reserve, in bytes.
 pub(super) const RESERVE_BYTES: u64 = 16 << 20;
@@ -26,11 +28,6 @@ impl Reserve {
     /// The reserve at `path`; not yet made.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, held: AtomicBool::new(false) }
-    }
-
-    /// No reserve, for a file that may as well fail; `path` is on its file system.
-    pub(super) fn none(path: &Path) -> Self {
-        Self::new(path.to_owned())
     }
 
     /// Whether the space is there, made anew if the disk has room for it again.
@@ -61,15 +58,11 @@ impl Reserve {
 
     /// Bytes free on the file system.
     pub(super) fn available_bytes(&self) -> u64 {
-        rustix::fs::statvfs(self.dir()).map_or(0, |stat| stat.f_bavail * stat.f_frsize)
-    }
-
-    fn dir(&self) -> &Path {
-        self.path.parent().unwrap_or_else(|| Path::new("."))
+        rustix::fs::statvfs(dir(&self.path)).map_or(0, |stat| stat.f_bavail * stat.f_frsize)
     }
 
     fn make(&self) -> io::Result<bool> {
-        let stat = rustix::fs::statvfs(self.dir())?;
+        let stat = rustix::fs::statvfs(dir(&self.path))?;
         let bytes = RESERVE_BYTES.min(stat.f_blocks * stat.f_frsize / RESERVE_SHARE);
         let mut file = OpenOptions::new()
             .write(true)

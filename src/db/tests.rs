@@ -3,6 +3,10 @@ use std::path::PathBuf;
 
 use super::*;
 
+mod crash;
+mod damage;
+mod faults;
+
 const T: Table = Table::new("t");
 const U: Table = Table::new("u");
 
@@ -151,4 +155,133 @@ fn it_is_opened_once() {
     assert!(matches!(place.open(), Err(Error::InUse)));
     db.close().unwrap();
     place.open().unwrap();
+}
+
+/// Keeps the writer busy until it is let go.
+async fn hold(db: &Db) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let (running, is_running) = tokio::sync::oneshot::channel();
+    let db = db.clone();
+    let job = crate::task::Tasks::new().spawn(async move {
+        let held = db.write(move |_| {
+            let _ = running.send(());
+            let _ = held.recv();
+            Ok::<_, Error>(())
+        });
+        held.await.unwrap();
+    });
+    is_running.await.unwrap();
+    (let_go, job)
+}
+
+#[tokio::test]
+async fn what_is_queued_meanwhile_is_committed_together() {
+    let place = Place::new();
+    let metrics = metrics();
+    let db = Db::open(&place.path(), &Config::default(), metrics.clone()).unwrap();
+    let (let_go, held) = hold(&db).await;
+    let writes = (0..100_u8).map(|n| {
+        let db = db.clone();
+        async move { put(&db, T, &[n], &[n]).await }
+    });
+    let writes = futures_util::future::join_all(writes);
+    let (written, ()) = tokio::join!(writes, async { let_go.send(()).unwrap() });
+    written.into_iter().for_each(Result::unwrap);
+    held.await.unwrap();
+    // The job that was held may end its batch by the time it took.
+    assert!(metrics.commits.get() <= 2, "{}", metrics.commits.get());
+    assert_eq!(metrics.jobs.get(), 101);
+    assert!(metrics.file_bytes.get() > 0);
+    assert_eq!(metrics.state.get(), State::Writable as i64);
+}
+
+#[tokio::test]
+async fn jobs_nobody_waits_for_run_soon_and_are_dropped_when_there_are_too_many() {
+    let place = Place::new();
+    let db = place.open().unwrap();
+    let (ran, has_run) = tokio::sync::oneshot::channel();
+    assert!(db.write_later(move |t| {
+        let _ = ran.send(());
+        t.put(T, b"a", b"1")
+    }));
+    has_run.await.unwrap();
+    let (let_go, held) = hold(&db).await;
+    let taken = (0..2 * queue::LATER_JOBS_MAX).filter(|_| db.write_later(|_| Ok(()))).count();
+    assert_eq!(taken, queue::LATER_JOBS_MAX);
+    let_go.send(()).unwrap();
+    held.await.unwrap();
+}
+
+#[tokio::test]
+async fn writers_beyond_the_queue_wait_and_are_answered_when_it_closes() {
+    let place = Place::new();
+    let db = place.open().unwrap();
+    let (let_go, held) = hold(&db).await;
+    let writes = (0..queue::QUEUE_JOBS_MAX + 100).map(|n| {
+        let db = db.clone();
+        async move { put(&db, T, &n.to_be_bytes(), b"").await }
+    });
+    // Polled once, each of them goes as far as it can.
+    let writes = futures_util::future::join_all(writes);
+    let mut writes = Box::pin(tokio::task::unconstrained(writes));
+    assert!(futures_util::poll!(&mut writes).is_pending());
+    db.inner.queue.close();
+    let_go.send(()).unwrap();
+    held.await.unwrap();
+    let written = writes.await;
+    let good = written.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(good, queue::QUEUE_JOBS_MAX);
+    assert!(
+        written
+            .iter()
+            .all(|outcome| matches!(outcome, Ok(()) | Err(Error::Store(StoreError::Closed))))
+    );
+}
+
+#[tokio::test]
+async fn what_is_dropped_without_closing_still_commits() {
+    let place = Place::new();
+    let db = place.open().unwrap();
+    let (ended, has_ended) = tokio::sync::oneshot::channel();
+    let inside = db.clone();
+    assert!(db.write_later(move |t| {
+        // The last handle goes on the writer's own thread.
+        drop(inside);
+        t.put(T, b"a", b"1")?;
+        let _ = ended.send(());
+        Ok(())
+    }));
+    drop(db);
+    has_ended.await.unwrap();
+    let db = loop {
+        match place.open() {
+            Ok(db) => break db,
+            Err(Error::InUse) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(db.read().unwrap().get(T, b"a").unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_job_of_many_rows_is_whole() {
+    let place = Place::new();
+    let db = place.open().unwrap();
+    let rows = 100_000_u32;
+    db.write(move |t| (0..rows).try_for_each(|n| t.put(T, &n.to_be_bytes(), &[7; 16])))
+        .await
+        .unwrap();
+    let read = db.read().unwrap();
+    assert_eq!(read.len(T).unwrap(), u64::from(rows));
+    assert_eq!(read.range(T, Unbounded, Unbounded).unwrap().count(), rows as usize);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let place = Place::new();
+    let db = place.open().unwrap();
+    put(&db, META, SCHEMA_KEY, &(SCHEMA + 1).to_le_bytes()).await.unwrap();
+    db.close().unwrap();
+    let refused = place.open().unwrap_err();
+    assert!(matches!(refused, Error::Newer { found: 2, known: 1 }), "{refused}");
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::backend::Failure;
+use super::file::Opener;
 use super::queue::{Answer, Job, Queue, Ran, Run};
 use super::redb::{Engine, View, Writing};
 use super::{Error, Metrics, State, Transaction};
@@ -41,6 +43,8 @@ impl Published {
 
 /// The writer's state.
 pub(super) struct Writer {
+    /// What opens the engine anew; holds the lock.
+    pub(super) opener: Opener,
     pub(super) engine: Engine,
     pub(super) queue: Arc<Queue>,
     pub(super) published: Arc<Published>,
@@ -60,59 +64,54 @@ impl Writer {
         outcome.unwrap_or_else(|_| Err(StoreError::Io("the writer panicked".into()).into()))
     }
 
-    fn work(self) -> Result<(), Error> {
+    fn work(mut self) -> Result<(), Error> {
         while let Some(first) = self.queue.first() {
-            match self.ready() {
-                Ok(()) => self.batch(first),
-                Err(error) => first.refuse(error),
-            }
+            self.batch(first);
         }
         self.published.set(Err(StoreError::Closed.into()));
         self.engine.close()
     }
 
-    /// Whether there is a point in beginning a batch.
-    fn ready(&self) -> Result<(), Error> {
-        let backend = self.engine.backend();
-        if let Some(reason) = backend.failure() {
-            self.metrics.state.set(State::ReadOnly as i64);
-            return Err(StoreError::ReadOnly(reason).into());
-        }
-        if !backend.reserve().ensure() {
-            self.metrics.state.set(State::Full as i64);
-            let available_bytes = backend.reserve().available_bytes();
-            return Err(StoreError::Full { available_bytes }.into());
-        }
-        self.metrics.state.set(State::Writable as i64);
-        Ok(())
-    }
-
     /// Runs jobs until there is none, or enough of them, and commits.
-    fn batch(&self, first: Job) {
+    fn batch(&mut self, first: Job) {
         let started = Instant::now();
-        let mut first = Some(first);
+        self.reopen();
+        if let Some(error) = self.engine.backend().error() {
+            return first.refuse(error.into());
+        }
+        let full = self.full();
+        let mut next = Some(first);
         let mut answers: Vec<Answer> = Vec::new();
-        let mut broken = None;
-        let outcome = self.engine.transact(|writing| {
-            while let Some(job) = first.take().or_else(|| {
-                let enough = answers.len() >= BATCH_JOBS_MAX
-                    || started.elapsed() >= Duration::from_millis(BATCH_MS_MAX);
-                if enough { None } else { self.queue.another() }
-            }) {
-                match run(job, writing) {
-                    (answer, Ok(())) => answers.push(answer),
-                    (answer, Err(error)) => {
+        let mut outcome = self.engine.transact(|writing| {
+            while let Some(job) = next.take() {
+                match &full {
+                    Some(full) if !job.makes_room => job.refuse(full.clone().into()),
+                    _ => {
+                        let (answer, applied) = run(job, writing);
                         answers.push(answer);
-                        broken = Some(error);
-                        break;
+                        applied?;
                     }
                 }
+                let enough = answers.len() >= BATCH_JOBS_MAX
+                    || started.elapsed() >= Duration::from_millis(BATCH_MS_MAX);
+                next = if enough { None } else { self.queue.another() };
             }
-            broken.clone().map_or(Ok(()), Err)
+            Ok(())
         });
-        self.committed(started, answers.len(), &outcome);
+        // The disk may have run full after the commit was durable, or before.
+        let commit = self.engine.commit();
+        if outcome.is_err() && self.reopen() && self.engine.commit() > commit {
+            outcome = Ok(true);
+        }
+        if let Ok(true) = outcome {
+            self.published.set(self.engine.view());
+            self.metrics.commits.inc();
+            self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        self.metrics.jobs.inc_by(answers.len() as u64);
+        self.tell_state();
         let outcome = outcome.map(drop);
-        if let (Some(job), Err(error)) = (first, &outcome) {
+        if let (Some(job), Err(error)) = (next, &outcome) {
             job.refuse(error.clone());
         }
         for answer in answers {
@@ -120,27 +119,44 @@ impl Writer {
         }
     }
 
-    /// Shows readers what was committed.
-    fn committed(&self, started: Instant, jobs: usize, outcome: &Result<bool, Error>) {
-        self.metrics.jobs.inc_by(jobs as u64);
-        match outcome {
-            Ok(true) => {
-                self.published.set(self.engine.view());
-                self.metrics.commits.inc();
-                self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-                let bytes = self.engine.backend().len().unwrap_or(0);
-                self.metrics.file_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-            }
-            Ok(false) => {}
-            // Readers keep the last commit.
-            Err(_) => {}
-        }
+    /// That the disk is full, if there is no reserve and it cannot be made.
+    fn full(&self) -> Option<StoreError> {
+        let reserve = self.engine.backend().reserve();
+        (!reserve.ensure()).then(|| StoreError::Full { available_bytes: reserve.available_bytes() })
+    }
+
+    /// After a commit that failed because the disk was full, opens the engine anew, with the last
+    /// commit that is durable. Where that fails, readers keep what they have. Whether it was done.
+    fn reopen(&mut self) -> bool {
         let backend = self.engine.backend();
-        self.metrics.state.set(match (backend.failure(), backend.reserve().is_held()) {
+        if !matches!(backend.failure(), Some(Failure::Full)) {
+            return false;
+        }
+        let opened = self.engine.give_back().and_then(|()| self.opener.engine());
+        match opened.and_then(|engine| Ok((engine.view()?, engine))) {
+            Ok((view, engine)) => {
+                self.published.set(Ok(view));
+                backend.retire();
+                self.engine = engine;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the disk is full, and the database cannot be opened anew yet");
+                false
+            }
+        }
+    }
+
+    fn tell_state(&self) {
+        let backend = self.engine.backend();
+        let state = match (backend.failure(), backend.reserve().is_held()) {
             (Some(_), _) => State::ReadOnly,
             (None, false) => State::Full,
             (None, true) => State::Writable,
-        } as i64);
+        };
+        self.metrics.state.set(state as i64);
+        let bytes = backend.len().unwrap_or(0);
+        self.metrics.file_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 

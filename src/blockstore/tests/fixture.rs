@@ -22,6 +22,12 @@ pub(super) struct World {
 
 impl Outside for World {
     fn before(&self, op: &FileOp<'_>) -> io::Result<()> {
+        if let FileOp::Write(_, _, slices) = op {
+            let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+            let takes = |room: u64| room.checked_sub(bytes as u64);
+            let taken = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, takes);
+            taken.map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+        }
         if matches!(op, FileOp::Sync(_)) {
             let good = |left: u64| left.checked_sub(1);
             let left = self.syncs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, good);
@@ -148,4 +154,25 @@ pub(super) async fn pin(store: &Store, blocks: &[Block]) -> Cid {
     }
     writing.pin(root, |_| Ok(())).await.unwrap();
     root
+}
+
+/// Numbers that look random and are the same each time (splitmix64).
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of `0..end`.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
 }

@@ -171,6 +171,28 @@ async fn a_disk_without_any_space_costs_the_commit_and_nothing_else() {
     }
 }
 
+#[test]
+fn after_a_failure_the_engine_reads_what_it_wrote_and_the_file_stays() {
+    let place = Place::new();
+    std::fs::write(place.path(), [1; 9000]).unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(place.path()).unwrap();
+    let count = Arc::default();
+    let disk = Faulty::new(file, fail_once(0, &count, io::ErrorKind::Other));
+    let reserve = Arc::new(reserve::Reserve::new(file::beside(&place.path(), "reserve")));
+    let backend = Arc::new(backend::Backend::new(Box::new(disk), reserve));
+    let shared = backend::Shared(Arc::clone(&backend));
+    for (offset, byte) in [(4096, 2), (8192, 3)] {
+        ::redb::StorageBackend::write(&shared, offset, &[byte; 4096]).unwrap();
+        let mut out = [0; 4096];
+        ::redb::StorageBackend::read(&shared, offset, &mut out).unwrap();
+        assert_eq!(out, [byte; 4096]);
+    }
+    assert!(backend.error().is_some());
+    assert_eq!(std::fs::read(place.path()).unwrap(), [1; 9000]);
+    backend.retire();
+    assert!(::redb::StorageBackend::read(&shared, 0, &mut [0]).is_err());
+}
+
 /// A small file system in memory, where this process may mount one.
 struct Small {
     dir: tempfile::TempDir,
