@@ -212,7 +212,7 @@ impl Upload {
 
     fn recorded(&self, recorded: Recorded) -> Result<Content, Error> {
         let content = match recorded {
-            Recorded::New(content) => content,
+            Recorded::New(content) => *content,
             Recorded::Before(id) => return Err(Error::Before(id)),
         };
         self.metrics.contents.with_label_values(&[content.kind.name()]).inc();

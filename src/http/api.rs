@@ -124,6 +124,3 @@ async fn wrong_method() -> ApiError {
     let details = "this path has no such method; the Allow header names those it has";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "ERR_METHOD_NOT_ALLOWED", details)
 }
-
-#[cfg(test)]
-mod tests;

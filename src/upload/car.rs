@@ -247,10 +247,10 @@ async fn write(
                 continue;
             }
             read.blocks += 1;
-            if let Some(graph) = &mut read.graph {
-                if !graph.insert(block.cid(), &links)? {
-                    continue; // it came before
-                }
+            if let Some(graph) = &mut read.graph
+                && !graph.insert(block.cid(), &links)?
+            {
+                continue; // it came before
             }
             read.bytes += block.data().len() as u64;
             blocks.push(block);

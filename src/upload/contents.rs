@@ -81,7 +81,7 @@ pub struct Content {
 /// What became of a record.
 #[derive(Debug)]
 pub(super) enum Recorded {
-    New(Content),
+    New(Box<Content>),
     /// The owner uploaded the same before.
     Before(u64),
 }
@@ -109,7 +109,7 @@ pub(super) fn record(
     tx.put(ROWS, &id.to_be_bytes(), &row)?;
     tx.put(BY_OWNER, &of_owner(owner, id), &[])?;
     tx.put(BY_CONTENT, &of_content(cid.hash(), id), &[])?;
-    Ok(Recorded::New(content))
+    Ok(Recorded::New(Box::new(content)))
 }
 
 fn same(tx: &Transaction<'_>, cid: &Cid, owner: u64) -> Result<Option<u64>, Error> {

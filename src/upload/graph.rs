@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn blocks_beside_the_dag_are_told_from_it() {
         let (root, stray) = (raw(1), raw(2));
-        let mut graph = graph(&[root.clone(), stray.clone()]);
+        let mut graph = graph(&[root.clone(), stray]);
         let mut reach = Reach::new(&mut graph, root.cid()).unwrap();
         assert_eq!(reach.go_on(&graph), Ok(Found::Whole));
         assert_eq!((reach.count(), graph.here()), (1, 2));

@@ -2,5 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are all tests")]
 
+mod api;
+mod console;
 mod harness;
+mod keys;
 mod listeners;
+mod operator;
+mod upload;
