@@ -362,6 +362,20 @@ fn boards_and_alerts_name_metrics_that_exist() {
     hold(&boards.iter().flat_map(|board| unknown_metrics(board, &metrics)).collect::<Vec<_>>());
 }
 
+/// Alerts that docs/operations.md does not say what to do about.
+fn unexplained(rules: &str, page: &str) -> Vec<String> {
+    let names = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let missing = names.filter(|name| !page.contains(&format!("\n### {name}\n")));
+    missing.map(|name| format!("docs/operations.md does not say what to do about {name}")).collect()
+}
+
+#[test]
+fn every_alert_says_what_to_do() {
+    let read = |path: &str| fs::read_to_string(top().join(path)).unwrap();
+    hold(&unexplained(&read("grafana/alerts.yml"), &read("docs/operations.md")));
+    assert_eq!(unexplained("  - alert: A\n  - alert: B\n", "\n### A\n").len(), 1);
+}
+
 #[test]
 fn metrics_are_read_from_their_tables() {
     let text = "/// Blocks.\nblocks: counter_vec(\"estuary_a_blocks_total\", \"source\"),\n\

@@ -156,15 +156,17 @@ def main():
         metrics = get(node.admin + "/metrics")[2].decode()
         print("\n".join(l for l in metrics.splitlines() if "corrupt" in l and not l.startswith("#")))
         check(node.stop() == 0, "stop")
-        repaired = node.run("fsck", "--repair", "--json", ok=None)
-        print(f"fsck --repair: {repaired.stdout.decode()[:400]}")
-        check(estuary.Node(node.data_dir, node.env).json("fsck")[0]["ok"], "fsck after the repair")
-        # Uploading the bytes again heals what was lost.
+        # The bad record is set aside; what a pin counts on stays a problem until its bytes come again.
+        repaired = node.json("fsck", "--repair", ok=None)[0]
+        print(f"fsck --repair: {repaired}")
+        left = node.json("fsck", ok=None)[0]
+        check(not left["ok"] and any("is lost" in p for p in left["problems"]), f"after the repair: {left}")
         node.start()
+        all_there(node, rest, "after the repair")
         status, answer = estuary.upload(node.api, key, first)
         check(status == 200 and answer["cid"] == cid, f"upload again: {status} {answer}")
         all_there(node, kept, "after the bytes were uploaded again")
-        check(node.json("scrub")[0]["ok"], "scrub after the repair")
+        check(node.json("fsck")[0]["ok"] and node.json("scrub")[0]["ok"], "fsck and scrub at the end")
         check(node.stop() == 0, "stop")
         estuary.figure("after `fsck --repair` and uploading the file again", "fsck and scrub ok, all read back")
         print("collect: space comes back, nothing pinned goes, a flip is found, the backup is whole")

@@ -88,6 +88,11 @@ def show_order(trace, since, until, data_dir):
         if n == "openat" and "O_CREAT" in a and made in written and not r.startswith("-"):
             check(sync_of(str(Path(made).parent), s), f"{made} was made and its folder not synced before the 2xx")
             lines.append(f"{Path(made).name} was made: its folder is synced")
+        if n.startswith("rename") and r.startswith("0"):
+            to = re.findall(r'"([^"]*)"', a)[-1]
+            if to.startswith(data_dir):
+                check(sync_of(str(Path(to).parent), s), f"{to} got its name and its folder was not synced before the 2xx")
+                lines.append(f"{Path(to).name} got its name: its folder is synced")
     check(not any(n == "io_uring_enter" for _, _, n, _, _ in inside), "io_uring hides writes from this script")
     return lines
 
