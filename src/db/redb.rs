@@ -80,7 +80,10 @@ impl Engine {
             return Err(error.into());
         }
         let mut engine = Self { database, backend, commit: 0, len: 0 };
-        let damaged = |error: Error| Error::Damaged(error.to_string().into());
+        let damaged = |error| match error {
+            Error::Damaged(reason) => Error::Damaged(reason),
+            other => Error::Damaged(other.to_string().into()),
+        };
         let commit =
             engine.view().and_then(|view| view.get(META.0, COMMIT_KEY)).map_err(damaged)?;
         let commit = commit.and_then(|bytes| bytes.try_into().ok());

@@ -180,6 +180,43 @@ async fn a_disk_without_any_space_costs_the_commit_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_commit_that_was_durable_before_the_disk_ran_full_is_no_failure() {
+    let place = new_place();
+    let armed = Arc::new(AtomicBool::new(false));
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let rule: Rule = {
+        let (armed, syncs) = (Arc::clone(&armed), Arc::clone(&syncs));
+        Arc::new(move |call| {
+            syncs.fetch_add(usize::from(call == Call::Sync), Ordering::SeqCst);
+            // The second sync of a commit makes it durable; then the file is cut.
+            let durable = armed.load(Ordering::SeqCst) && syncs.load(Ordering::SeqCst) >= 2;
+            match (call, durable) {
+                (Call::SetLen(_), true) => {
+                    armed.store(false, Ordering::SeqCst);
+                    Err(io::ErrorKind::StorageFull.into())
+                }
+                _ => Ok(()),
+            }
+        })
+    };
+    let db = open(&place, &rule).unwrap();
+    // Without its reserve, it cannot try again.
+    let reserve = file::beside(&place.path(), "reserve");
+    put(&db, T, b"big", &vec![7; VALUE_BYTES_MAX]).await.unwrap();
+    let mut failed = false;
+    for n in 0..9_u8 {
+        let _ = std::fs::remove_file(&reserve);
+        syncs.store(0, Ordering::SeqCst);
+        armed.store(true, Ordering::SeqCst);
+        let written = db.write(move |t| t.remove(T, b"big").and_then(|()| t.put(U, &[n], b"")));
+        written.await.unwrap();
+        failed |= !armed.load(Ordering::SeqCst);
+        assert!(db.read().unwrap().get(U, &[n]).unwrap().is_some());
+    }
+    assert!(failed, "the file was never cut");
+}
+
+#[tokio::test]
 async fn a_page_that_cannot_be_read_fails_those_who_need_it() {
     let place = new_place();
     let db = place.open().unwrap();
