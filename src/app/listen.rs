@@ -51,7 +51,7 @@ impl Place {
             outcome => outcome.map_err(failed)?,
         };
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Bound { listener: Listener::Tcp(listener), address })
+        Ok(Bound { listener: Listener::tcp(listener).map_err(failed)?, address })
     }
 }
 

@@ -18,10 +18,11 @@ use crate::gateway::{self, Gateway};
 pub(super) fn gateway(gateway: Arc<Gateway>) -> impl Stacked<gateway::Body> {
     service_fn(move |request: Request<Incoming>| {
         let gateway = Arc::clone(&gateway);
-        async move {
+        // Boxed, since each layer above would move it.
+        Box::pin(async move {
             let response = gateway.respond(request.map(drop)).await;
             Ok::<_, Infallible>(response.map(Body::service))
-        }
+        })
     })
 }
 

@@ -18,6 +18,7 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -36,6 +37,8 @@ use watch::Why;
 
 /// How long accepting rests when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log says so.
+const ACCEPT_WARNING_PERIOD: Duration = Duration::from_secs(60);
 
 /// What a listener grants its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +150,7 @@ impl Acceptor {
             + 'static,
     {
         let stop = self.tasks.stop_token();
+        let mut warned: Option<Instant> = None;
         loop {
             let next = async {
                 let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
@@ -162,7 +166,10 @@ impl Acceptor {
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
                     self.metrics.accept_failed.inc();
-                    tracing::warn!(%error, "connections cannot be accepted for the moment");
+                    if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_PERIOD) {
+                        warned = Some(Instant::now());
+                        tracing::warn!(%error, "connections cannot be accepted for the moment");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -27,8 +27,8 @@ pub(super) struct Manners {
     pub(super) bodies: bool,
 }
 
-/// The stack over `service`, for one connection. All its layers are known when it is compiled:
-/// none of them boxes a request, a future or a body.
+/// The stack over `service`, for one connection. All its layers are known when it is compiled, and
+/// none of them boxes anything; the service boxes its future once, since each layer moves it.
 pub(super) fn stack<S, B>(
     service: S,
     client: &Arc<Client>,

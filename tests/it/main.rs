@@ -6,6 +6,7 @@ mod api;
 mod console;
 mod harness;
 mod keys;
+mod limits;
 mod listeners;
 mod operator;
 mod upload;

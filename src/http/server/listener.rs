@@ -17,7 +17,19 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// Bytes that the kernel takes of a response before they can be sent. More would be memory that a
+/// slow client holds, and would hide from us whether it takes anything.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
 impl Listener {
+    /// A listener over TCP. What it sets holds for the connections it accepts.
+    pub fn tcp(listener: TcpListener) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+        Ok(Self::Tcp(listener))
+    }
+
     /// The next connection, and where it comes from if that has an address.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
