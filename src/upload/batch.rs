@@ -42,8 +42,14 @@ impl Batch {
         Ok(())
     }
 
+    /// Hands over what was gathered if it holds memory that others may wait for: to be called before
+    /// a wait. Small things stay, until they are many.
+    pub(super) async fn yield_memory(&mut self) -> Result<(), Error> {
+        if self.memory.is_held() { self.flush().await } else { Ok(()) }
+    }
+
     /// Hands over what was gathered.
-    pub(super) async fn flush(&mut self) -> Result<(), Error> {
+    async fn flush(&mut self) -> Result<(), Error> {
         let _memory = std::mem::replace(&mut self.memory, Memory::none());
         self.bytes = 0;
         if !self.blocks.is_empty() {

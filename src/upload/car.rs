@@ -234,7 +234,7 @@ async fn write(
             Ok(job) => job,
             Err(mpsc::error::TryRecvError::Disconnected) => return Err(Error::GivenUp),
             Err(mpsc::error::TryRecvError::Empty) => {
-                read.batch.flush().await?;
+                read.batch.yield_memory().await?;
                 from.recv().await.ok_or(Error::GivenUp)?
             }
         };

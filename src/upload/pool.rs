@@ -29,6 +29,11 @@ impl Memory {
         Self(None)
     }
 
+    /// Whether it holds any.
+    pub(super) fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Takes another share in.
     pub(super) fn merge(&mut self, other: Self) {
         match (&mut self.0, other.0) {

@@ -49,8 +49,7 @@ pub(super) async fn write(
             Ok(work) => work,
             Err(mpsc::error::TryRecvError::Disconnected) => return Err(Error::GivenUp),
             Err(mpsc::error::TryRecvError::Empty) => {
-                // Others may wait for the memory of what was gathered.
-                written.batch.flush().await?;
+                written.batch.yield_memory().await?;
                 from.recv().await.ok_or(Error::GivenUp)?
             }
         };

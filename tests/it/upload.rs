@@ -24,7 +24,7 @@ async fn files_of_any_size_come_back_as_they_were() {
     let chunk = 256 << 10;
     for length in [0, 1, chunk - 1, chunk, chunk + 1, 5 * chunk + 77, (3 << 20) + 5] {
         let data = bytes(length);
-        for profile in ["", "?profile=unixfs-v0-2015", "?chunker=size-1000"] {
+        for profile in ["", "?profile=unixfs-v0-2015", "?chunker=size-1024"] {
             let path = format!("/content/add{profile}");
             let answer = post(&node, &path, &key, form(&[("f.bin", &data)])).await;
             assert_eq!(answer.status, StatusCode::OK, "{length} {profile}: {}", answer.text());
@@ -199,7 +199,8 @@ async fn a_form_that_makes_no_sense_is_named_and_leaves_nothing() {
         assert_refused(&answer, status, why, what);
         assert_eq!(held(&node).await, before, "{what}");
     }
-    for query in ["profile=x", "chunker=rabin", "chunker=size-0", "ignore-dupes=7", "coluuid=x"] {
+    for query in ["profile=x", "chunker=rabin", "chunker=size-1023", "ignore-dupes=7", "coluuid=x"]
+    {
         let path = format!("/content/add?{query}");
         let kind = form_type();
         let headers = [("authorization", key.as_str()), ("content-type", kind.as_str())];

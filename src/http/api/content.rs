@@ -23,6 +23,8 @@ use crate::upload::{Content, Kind, Options, Record, Upload};
 const FIELD_BYTES_MAX: usize = 64 << 10;
 /// Parts of a form that are no files.
 const FIELDS_MAX: usize = 64;
+/// Smallest chunks that can be asked for, in bytes: each is a block, and has its cost.
+const CHUNK_BYTES_MIN: usize = 1 << 10;
 /// Rows in one answer, unless fewer are asked for.
 const ROWS_MAX: usize = 500;
 /// What a part without a file name is called in a folder.
@@ -43,8 +45,13 @@ pub(super) struct Asked {
 }
 
 fn chunker<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Chunker>, D::Error> {
-    let text = String::deserialize(from)?;
-    text.parse().map(Some).map_err(serde::de::Error::custom)
+    use serde::de::Error;
+
+    let chunker: Chunker = String::deserialize(from)?.parse().map_err(Error::custom)?;
+    if chunker.bytes_max() < CHUNK_BYTES_MIN {
+        return Err(Error::custom("chunks are of at least 1024 bytes here"));
+    }
+    Ok(Some(chunker))
 }
 
 /// `POST /content/add`: a form with the file in `data`; several are a folder.

@@ -84,7 +84,7 @@ function upload(found) {
     $('link').textContent = url;
     $('copy').textContent = 'Copy link';
     show('done');
-    say(`${what} is kept. Its link is ready.`);
+    say(`${what} is pinned. Its link is ready.`);
     recent();
   };
   request.onerror = () => fail(reason(0, ''));
