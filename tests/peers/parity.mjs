@@ -60,7 +60,7 @@ const names = body => [...new Set([...body.toString().matchAll(/href="([^"?#]*)/
 function header (name, r) {
   const v = r.headers[name]
   if (v === undefined) return undefined
-  if (name === 'etag') return v.replace(/DirIndex-[^_]+_/, 'DirIndex-*_').replace(/\.(car|x-tar)\.[0-9a-z]+/, '.$1.*')
+  if (name === 'etag') return v.replace(/DirIndex-[^_]+_/, 'DirIndex-*_').replace(/^W\/(.*)\.(car|x-tar)\.[0-9a-z]+/, '$1.$2.*').replace(/\.(car|x-tar)\.[0-9a-z]+/, '.$1.*')
   if (name === 'content-type' && v === 'text/plain') return 'text/plain; charset=utf-8'
   if (name === 'cache-control') return v.replace(/max-age=(\d+)/, (_, n) => `max-age=~${Math.round(n / 60)}min`)
   return v
@@ -71,6 +71,8 @@ function compare (req, got, want) {
   if (got.status !== want.status) { diff('status', got.status, want.status); return diffs }
   const failed = want.status >= 400; const page = failed || want.status >= 300 || listing(want)
   for (const h of headers) {
+    // A CAR that is streamed has no length at its start.
+    if (h === 'content-length' && (want.headers['content-type'] ?? '').includes('vnd.ipld.car') && got.headers[h] === undefined) continue
     if (page && (h === 'content-length' || h === 'content-type')) continue
     if (failed && ['etag', 'cache-control', 'x-ipfs-roots', 'x-ipfs-path', 'content-disposition'].includes(h)) continue
     if (page && !listing(want) && ['x-ipfs-path', 'x-ipfs-roots'].includes(h)) continue
