@@ -406,18 +406,39 @@ fn routes_in(text: &str) -> Vec<String> {
     declared.filter_map(path).collect()
 }
 
-/// Routes that the page does not show in code quotes, with any method before them.
+/// A path with its placeholders made alike: `/keys/{}`.
+fn alike(path: &str) -> String {
+    let mut depth = 0;
+    path.chars()
+        .filter(|c| {
+            let inside = depth > 0 && *c != '}';
+            depth += usize::from(*c == '{');
+            depth -= usize::from(*c == '}' && depth > 0);
+            !inside
+        })
+        .collect()
+}
+
+/// Routes that the page does not show in code quotes, with any method before them. What the
+/// console's page is made of needs no showing.
 fn undocumented((path, text): &Text, page: &str) -> Vec<String> {
-    let shown: BTreeSet<_> =
-        page.split('`').skip(1).step_by(2).flat_map(|quoted| quoted.split([' ', '?'])).collect();
-    let missing = routes_in(text).into_iter().filter(|route| !shown.contains(route.as_str()));
+    let quoted: Vec<_> = page.split('`').skip(1).step_by(2).map(alike).collect();
+    let shown: BTreeSet<_> = quoted.iter().flat_map(|quoted| quoted.split([' ', '?'])).collect();
+    let is_asset = |route: &String| route.rsplit('/').next().is_some_and(|name| name.contains('.'));
+    let missing = routes_in(text)
+        .into_iter()
+        .filter(|route| !shown.contains(alike(route).as_str()) && !is_asset(route));
     missing.map(|route| format!("{path}: docs/http-api.md does not show `{route}`")).collect()
 }
 
 #[test]
 fn every_route_is_documented() {
     let page = fs::read_to_string(top().join("docs/http-api.md")).unwrap_or_default();
-    let in_code = |file: &&Text| file.0.starts_with("src/http") && !file.0.contains("/tests");
+    // The operator's socket is the command line's own affair.
+    let in_code = |file: &&Text| {
+        let skipped = ["/tests", "/operator"].iter().any(|part| file.0.contains(part));
+        file.0.starts_with("src/http") && !skipped
+    };
     let files = files("src");
     hold(&files.iter().filter(in_code).flat_map(|f| undocumented(f, &page)).collect::<Vec<_>>());
 }
@@ -426,7 +447,7 @@ fn every_route_is_documented() {
 fn undocumented_routes_are_found() {
     let code = "Router::new().route(\"/content/add\", post(add)).route(\n  \"/keys/{id}\", get(x))";
     let file = ("src/http/api.rs".to_owned(), code.to_owned());
-    assert_eq!(undocumented(&file, "`POST /content/add?name=x` and `/keys/{id}`").len(), 0);
+    assert_eq!(undocumented(&file, "`POST /content/add?name=x` and `/keys/{text or id}`").len(), 0);
     assert_eq!(undocumented(&file, "`POST /content/add-car`").len(), 2);
 }
 
