@@ -7,13 +7,13 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY src src
-RUN cargo build --release --locked && mkdir /data
+RUN cargo build --release --locked
 
-FROM gcr.io/distroless/cc-debian13:nonroot
+FROM debian:trixie-slim
 COPY --from=build /src/target/release/estuary /usr/local/bin/estuary
-# A volume that is made from this has its owner.
-COPY --from=build --chown=nonroot:nonroot /data /data
-USER nonroot
+# A volume that is made from this directory has its owner.
+RUN useradd --system --uid 10001 --no-create-home estuary && install -d -o estuary -m 700 /data
+USER estuary
 VOLUME /data
 ENV ESTUARY_DATA_DIR=/data \
     ESTUARY_GATEWAY__LISTEN=0.0.0.0:8080
