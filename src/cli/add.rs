@@ -19,6 +19,8 @@ use crate::http::api::operator::framing::{self, Entry};
 
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
+/// Pieces of at most so many bytes are copied together with what stands around them.
+const GATHERED_BYTES_MAX: usize = 64 << 10;
 /// Pieces read ahead of the socket.
 const AHEAD: usize = 4;
 /// Deepest folder that is added.
@@ -229,14 +231,22 @@ impl Sender {
         Ok(())
     }
 
+    /// Hands a file over; a small one all at once, for there may be many.
     fn file(&self, name: &str, path: &Path, bar: &ProgressBar) -> Result<(), Error> {
-        self.put(framing::entry(&Entry::File(name.into())))?;
+        let mut gathered = BytesMut::from(framing::entry(&Entry::File(name.into())));
         read_pieces(path, |piece| {
             bar.inc(piece.len() as u64);
-            self.put(framing::piece_head(u32::try_from(piece.len()).unwrap_or(0)))?;
+            gathered
+                .extend_from_slice(&framing::piece_head(u32::try_from(piece.len()).unwrap_or(0)));
+            if piece.len() <= GATHERED_BYTES_MAX {
+                gathered.extend_from_slice(&piece);
+                return Ok(());
+            }
+            self.put(gathered.split().freeze())?;
             self.put(piece)
         })?;
-        self.put(framing::piece_head(0))
+        gathered.extend_from_slice(&framing::piece_head(0));
+        self.put(gathered.freeze())
     }
 
     fn plain(&self, path: &Path, bar: &ProgressBar) -> Result<(), Error> {
@@ -260,21 +270,14 @@ fn read_pieces(path: &Path, mut each: impl FnMut(Bytes) -> Result<(), Error>) ->
     } else {
         Box::new(File::open(path).map_err(failed)?)
     };
+    let length = std::fs::metadata(path).map_or(READ_BYTES as u64, |found| found.len());
     loop {
-        let mut piece = BytesMut::zeroed(READ_BYTES);
-        let mut filled = 0;
-        while filled < READ_BYTES {
-            match source.read(&mut piece[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        if filled == 0 {
+        let room = usize::try_from(length.saturating_add(1)).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let mut piece = Vec::with_capacity(room);
+        source.by_ref().take(READ_BYTES as u64).read_to_end(&mut piece).map_err(failed)?;
+        if piece.is_empty() {
             return Ok(());
         }
-        piece.truncate(filled);
-        each(piece.freeze())?;
+        each(piece.into())?;
     }
 }
