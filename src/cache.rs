@@ -3,6 +3,9 @@
 //! **Invariant:** holds verified blocks only, keyed by multihash: one entry whatever the codec or
 //! version of the CID it was asked by.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use moka::policy::EvictionPolicy;
 use serde::Deserialize;
@@ -11,6 +14,9 @@ use crate::block::{Block, Cid, Mh};
 
 /// What an entry costs beside the block's bytes: key, value and moka's bookkeeping.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
+/// Bytes inserted before the cache is made to decide what stays: until then it holds all of them,
+/// beyond its budget.
+const UNDECIDED_BYTES_MAX: u64 = 8 << 20;
 
 /// How much memory the cache may use.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
@@ -40,6 +46,7 @@ crate::metrics! {
 #[derive(Debug, Clone)]
 pub struct BlockCache {
     blocks: moka::sync::Cache<Mh, Bytes>,
+    undecided_bytes: Arc<AtomicU64>,
     metrics: Metrics,
 }
 
@@ -54,7 +61,7 @@ impl BlockCache {
             })
             .eviction_policy(EvictionPolicy::tiny_lfu())
             .build();
-        Self { blocks, metrics }
+        Self { blocks, undecided_bytes: Arc::default(), metrics }
     }
 
     /// The block, under the CID it is asked by.
@@ -82,6 +89,11 @@ impl BlockCache {
     /// Keeps a block for as long as others are not worth more.
     pub fn insert(&self, block: &Block) {
         self.blocks.insert(*block.cid().hash(), block.data().clone());
+        let bytes = block.data().len() as u64;
+        if self.undecided_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > UNDECIDED_BYTES_MAX {
+            self.undecided_bytes.store(0, Ordering::Relaxed);
+            self.blocks.run_pending_tasks();
+        }
     }
 
     /// Forgets a block.
@@ -114,6 +126,21 @@ mod tests {
         let other = Cid::new_v1(codec::DAG_PB, *block.cid().hash());
         assert_eq!(cache.get(&other).unwrap().cid(), &other);
         assert_eq!(cache.metrics.hits.get(), 1);
+    }
+
+    #[test]
+    fn what_was_inserted_at_once_is_soon_bounded_too() {
+        let cache = cache(16 << 20);
+        let blocks: Vec<_> = (0..60_u32)
+            .map(|n| n.to_le_bytes().repeat(256 << 10))
+            .map(|data| Block::sha2_256(codec::RAW, data.into()).unwrap())
+            .collect();
+        for block in &blocks {
+            cache.insert(block);
+            let held = blocks.iter().filter(|block| cache.contains(block.cid())).count() as u64;
+            let bytes_max = (16 << 20) + UNDECIDED_BYTES_MAX + (1 << 20);
+            assert!(held << 20 <= bytes_max, "{held} MiB");
+        }
     }
 
     #[test]

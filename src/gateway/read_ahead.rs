@@ -14,7 +14,7 @@ const WINDOW_FIRST: usize = 2;
 /// Most blocks under way or waiting.
 const WINDOW_MAX: usize = 32;
 /// Most bytes under way or waiting, reckoned with the largest block seen.
-const AHEAD_BYTES_MAX: usize = 16 << 20;
+const AHEAD_BYTES_MAX: usize = 8 << 20;
 
 /// Gets the blocks of one response, in the order they are needed. While blocks come without
 /// waiting it does nothing else; once one has to be waited for, those behind it are fetched, too.
