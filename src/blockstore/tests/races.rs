@@ -196,6 +196,27 @@ async fn a_backup_is_only_made_where_nothing_is_and_leaves_nothing_when_it_fails
 }
 
 #[tokio::test]
+async fn segments_that_somebody_copies_stay() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let root = pin(&store, &blocks(0, 100, 1000)).await;
+    let before = store.stats().unwrap().disk_bytes;
+    let copying = store.inner.removing.lock().await;
+    store.unpin(&root).await.unwrap();
+    let report = store.gc(true).await.unwrap();
+    assert_eq!((report.blocks, report.freed_bytes), (100, 0));
+    let files = std::fs::read_dir(fixture.segments_dir()).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(bytes, before);
+    // A backup waits for its turn, and then has it.
+    let mut backup = std::pin::pin!(store.backup(fixture.directory().join("backup")));
+    assert!(futures_util::poll!(&mut backup).is_pending());
+    drop(copying);
+    backup.await.unwrap();
+    assert_eq!(store.gc(true).await.unwrap().freed_bytes, before);
+}
+
+#[tokio::test]
 async fn least_recently_used_blocks_go_first() {
     let mut fixture = Fixture::new();
     fixture.config.cache_bytes_max = 10_000;
