@@ -238,3 +238,45 @@ async fn least_recently_used_blocks_go_first() {
         assert_eq!(there, n == 3 || n >= 11, "block {n}");
     }
 }
+
+#[tokio::test]
+async fn a_pin_that_nobody_waits_for_any_more_is_not_made() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let given_up = blocks(100, 5, 500);
+    let mut writing = store.begin().await.unwrap();
+    writing.put(given_up.clone()).await.unwrap();
+    // Syncs what the other one wrote as well, which then has only to commit.
+    pin(&store, &blocks(0, 5, 500)).await;
+    let (go, running) = block_writer(&fixture.db());
+    running.await.unwrap();
+    {
+        let mut pin = std::pin::pin!(writing.pin(*given_up[0].cid(), |_| Ok(())));
+        assert!(futures_util::poll!(&mut pin).is_pending());
+    }
+    drop(go);
+    fixture.db().write(|_| Ok::<_, Error>(())).await.unwrap();
+    assert_eq!(store.pins(None, 10).unwrap().len(), 1);
+    assert!(!store.has(given_up[0].cid()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_reader_whose_segment_was_compacted_meanwhile_looks_again() {
+    let mut fixture = Fixture::new();
+    let (kept, dropped) = (blocks(0, 10, 500), blocks(100, 60, 1000));
+    let root = pin(&fixture.store(), &dropped[..30]).await;
+    pin(&fixture.store(), &kept).await;
+    let other = pin(&fixture.store(), &dropped[30..]).await;
+    // The active segment alone is open now; another one has to be opened by whoever may wait.
+    fixture.crash();
+    let store = fixture.store();
+    let waiting = store.inner.reads.acquire_many(crate::blockstore::READS_MAX as u32).await;
+    let mut read = std::pin::pin!(store.get(kept[0].cid()));
+    assert!(futures_util::poll!(&mut read).is_pending());
+    for root in [root, other] {
+        assert!(store.unpin(&root).await.unwrap());
+    }
+    assert!(store.gc(true).await.unwrap().freed_bytes > 60_000);
+    drop(waiting);
+    assert_eq!(read.await.unwrap().as_ref(), Some(&kept[0]));
+}
