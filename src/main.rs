@@ -26,7 +26,10 @@ fn main() -> ExitCode {
 
 fn on_runtime<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(work))
+    let outcome = runtime.block_on(work);
+    // A read of standard input that nobody waits for any more must not be waited for here.
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 fn load(args: &Args) -> Result<Loaded, Error> {
