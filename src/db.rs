@@ -24,6 +24,7 @@ use file::{DiskOf, Opener};
 use overlay::Overlay;
 use queue::Queue;
 use redb::View;
+use reserve::RESERVE_BYTES;
 use writer::{Published, Writer};
 
 /// Longest key, in bytes.
@@ -195,11 +196,11 @@ impl Db {
     /// Opens the database at `path`, or makes it. Blocks, for as long as it takes to read a few
     /// pages, also after a crash.
     pub fn open(path: &Path, config: &Config, metrics: Metrics) -> Result<Self, Error> {
-        Self::open_on(path, config, metrics, Box::new(|file| Box::new(file)))
+        Self::open_on(path, config, metrics, RESERVE_BYTES, Box::new(|file| Box::new(file)))
     }
 
-    /// As [`Db::open`], with a disk between the database and its file. When the disk was full, one
-    /// is made anew.
+    /// As [`Db::open`], with a disk between the database and its file, and a reserve of 64 KiB. When
+    /// the disk was full, a disk is made anew.
     #[cfg(any(test, feature = "testing"))]
     pub fn open_with(
         path: &Path,
@@ -207,19 +208,20 @@ impl Db {
         metrics: Metrics,
         disk: impl Fn(std::fs::File) -> Box<dyn Disk> + Send + 'static,
     ) -> Result<Self, Error> {
-        Self::open_on(path, config, metrics, Box::new(disk))
+        Self::open_on(path, config, metrics, 64 << 10, Box::new(disk))
     }
 
     fn open_on(
         path: &Path,
         config: &Config,
         metrics: Metrics,
+        reserve_bytes: u64,
         disk: DiskOf,
     ) -> Result<Self, Error> {
         if !path.try_exists().map_err(|error| file::named(path, error))? {
             file::make(path, |_| Ok(()))?;
         }
-        let opener = Opener::new(path, config.cache_bytes_max, disk)?;
+        let opener = Opener::new(path, config.cache_bytes_max, reserve_bytes, disk)?;
         let engine = opener.engine()?;
         let published = Arc::new(Published::new(engine.view()?));
         let queue = Arc::new(Queue::new());

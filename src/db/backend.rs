@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 
 use super::limbo::Limbo;
 use super::reserve::Reserve;
@@ -52,10 +53,18 @@ impl Disk for File {
     }
 }
 
+/// What stands for a page that cannot be read: no page of the engine's begins with it, so it stops
+/// there. Told of the error, it would refuse all other pages as well.
+const UNREADABLE: u8 = 0xff;
+
 /// A disk with a reserve, which fails once and for all.
 #[derive(Debug)]
 pub(super) struct Backend {
     disk: Box<dyn Disk>,
+    /// Whether the engine is open, and what it reads are pages.
+    serving: AtomicBool,
+    /// Who writes.
+    writer: OnceLock<ThreadId>,
     reserve: Arc<Reserve>,
     failure: OnceLock<Failure>,
     limbo: Limbo,
@@ -73,8 +82,8 @@ pub(super) enum Failure {
 
 impl Backend {
     pub(super) fn new(disk: Box<dyn Disk>, reserve: Arc<Reserve>) -> Self {
-        let (failure, limbo, retired) = Default::default();
-        Self { disk, reserve, failure, limbo, retired }
+        let (serving, writer, failure, limbo, retired) = Default::default();
+        Self { disk, serving, writer, reserve, failure, limbo, retired }
     }
 
     /// Why nothing is written any more.
@@ -88,6 +97,16 @@ impl Backend {
             Failure::Full => StoreError::Full { available_bytes: self.reserve.available_bytes() },
             Failure::Broken(reason) => StoreError::ReadOnly(Arc::clone(reason)),
         })
+    }
+
+    /// The engine is open: from now on a page that cannot be read is its readers' trouble only.
+    pub(super) fn serve(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    /// This thread is the one that writes.
+    pub(super) fn write_here(&self) {
+        self.writer.get_or_init(|| std::thread::current().id());
     }
 
     /// Writes nothing more, for this reason, unless there was one before.
@@ -119,9 +138,20 @@ impl Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match self.failure() {
-            None => self.disk.read_at(offset, out)?,
-            Some(_) => self.limbo.read(&*self.disk, offset, out)?,
+        let outcome = match self.failure() {
+            None => self.disk.read_at(offset, out),
+            Some(_) => self.limbo.read(&*self.disk, offset, out),
+        };
+        if let Err(error) = outcome {
+            if !self.serving.load(Ordering::Acquire) {
+                return Err(error);
+            }
+            // Nothing may be committed that was made from such a page.
+            if self.writer.get() == Some(&std::thread::current().id()) {
+                self.fail(format_args!("a page of the database cannot be read: {error}"));
+            }
+            tracing::error!(%error, offset, "a page of the database cannot be read");
+            out.fill(UNREADABLE);
         }
         // Asked after reading: what was read may be a page that was used anew meanwhile.
         if self.retired.load(Ordering::Acquire) {

@@ -31,7 +31,12 @@ pub(super) type DiskOf = Box<dyn Fn(File) -> Box<dyn Disk> + Send>;
 
 impl Opener {
     /// Opens the file at `path` for this process alone, without changing it.
-    pub(super) fn new(path: &Path, cache_bytes_max: u64, disk: DiskOf) -> Result<Self, Error> {
+    pub(super) fn new(
+        path: &Path,
+        cache_bytes_max: u64,
+        reserve_bytes: u64,
+        disk: DiskOf,
+    ) -> Result<Self, Error> {
         let told = |error| named(path, error);
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(told)?;
         lock(&file, path)?;
@@ -44,7 +49,7 @@ impl Opener {
             Ok(()) if magic != MAGIC => return Err(damaged(path, "no database of estuary")),
             Ok(()) => {}
         }
-        let reserve = Arc::new(Reserve::new(beside(path, "reserve")));
+        let reserve = Arc::new(Reserve::new(beside(path, "reserve"), reserve_bytes));
         Ok(Self { path: path.to_owned(), file, cache_bytes_max, disk, reserve })
     }
 
@@ -112,7 +117,7 @@ fn write_new(
     lock(&file, path)?;
     let disk: Box<dyn Disk> = Box::new(file);
     // No reserve is made for it: it may as well fail.
-    let backend = Arc::new(Backend::new(disk, Arc::new(Reserve::new(beside(path, "reserve")))));
+    let backend = Arc::new(Backend::new(disk, Arc::new(Reserve::new(beside(path, "reserve"), 0))));
     let mut engine = Engine::open(backend, MAKING_CACHE_BYTES)?;
     engine.transact(|writing| writing.put(META.0, SCHEMA_KEY, &SCHEMA.to_le_bytes()))?;
     fill(&mut engine)?;

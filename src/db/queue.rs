@@ -61,23 +61,27 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    later: VecDeque<Job>,
-    /// When the oldest of `later` came.
-    later_since: Option<Instant>,
+    /// Jobs nobody waits for, and when they came.
+    later: VecDeque<(Instant, Job)>,
     closed: bool,
 }
 
 impl State {
+    /// How long the oldest of the jobs nobody waits for may still be put off.
+    fn patience(&self) -> Option<Duration> {
+        let (since, _) = self.later.front()?;
+        Some(Duration::from_millis(LATER_MS_MAX).saturating_sub(since.elapsed()))
+    }
+
+    /// The next job: one that was put off long enough, one that somebody waits for, or any.
     fn take(&mut self) -> Option<Job> {
-        if let Some(mut job) = self.jobs.pop_front() {
+        if self.patience() != Some(Duration::ZERO)
+            && let Some(mut job) = self.jobs.pop_front()
+        {
             job.room = None;
             return Some(job);
         }
-        let job = self.later.pop_front();
-        if self.later.is_empty() {
-            self.later_since = None;
-        }
-        job
+        self.later.pop_front().map(|(_, job)| job)
     }
 }
 
@@ -113,8 +117,7 @@ impl Queue {
         if state.closed || state.later.len() >= LATER_JOBS_MAX {
             return false;
         }
-        state.later.push_back(Job { run, makes_room: false, room: None });
-        state.later_since.get_or_insert_with(Instant::now);
+        state.later.push_back((Instant::now(), Job { run, makes_room: false, room: None }));
         drop(state);
         self.changed.notify_one();
         true
@@ -123,18 +126,15 @@ impl Queue {
     /// The first job of a batch: waits for one that somebody waits for, or until others were put
     /// off long enough. None once the queue is closed and empty.
     pub(super) fn first(&self) -> Option<Job> {
-        let patience = Duration::from_millis(LATER_MS_MAX);
         let mut state = self.state();
         loop {
-            let put_off = state.later_since.map(|since| since.elapsed());
-            let due = put_off.is_some_and(|put_off| put_off >= patience);
-            if state.closed || due || !state.jobs.is_empty() {
+            let patience = state.patience();
+            if state.closed || patience == Some(Duration::ZERO) || !state.jobs.is_empty() {
                 return state.take();
             }
-            state = match put_off {
-                Some(put_off) => {
-                    let left = patience.saturating_sub(put_off);
-                    let waited = self.changed.wait_timeout(state, left);
+            state = match patience {
+                Some(patience) => {
+                    let waited = self.changed.wait_timeout(state, patience);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -152,5 +152,39 @@ impl Queue {
         self.state().closed = true;
         self.room.close();
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// A job that says its name when it is refused.
+    fn named(name: &'static str, said: &Sender<&'static str>) -> Run {
+        let said = said.clone();
+        Box::new(move |_| {
+            said.send(name).unwrap();
+            Ran { keep: false, answer: Box::new(|_| ()) }
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_put_off_long_enough_goes_before_what_somebody_waits_for() {
+        let queue = Queue::new();
+        let (said, heard) = channel();
+        assert!(queue.push_later(named("old", &said)));
+        tokio::time::advance(Duration::from_millis(LATER_MS_MAX)).await;
+        assert!(queue.push_later(named("new", &said)));
+        queue.push(named("waited for", &said), false).await.unwrap();
+        queue.first().unwrap().refuse(Error::Panicked);
+        while let Some(job) = queue.another() {
+            job.refuse(Error::Panicked);
+        }
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["old", "waited for", "new"]);
+        queue.close();
+        assert!(queue.first().is_none());
+        assert!(!queue.push_later(named("late", &said)));
     }
 }

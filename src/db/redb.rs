@@ -51,10 +51,10 @@ fn failed(error: impl Into<::redb::Error>) -> Error {
     Error::Store(StoreError::Io(error.into().to_string().into()))
 }
 
-/// Runs what calls the engine, which panics on some files that are damaged.
+/// Runs what calls the engine, which panics on pages that are damaged.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::Damaged("its pages contradict each other".into())))
+        .unwrap_or_else(|_| Err(Error::Damaged("a page of it cannot be read".into())))
 }
 
 impl Engine {
@@ -80,11 +80,15 @@ impl Engine {
             return Err(error.into());
         }
         let mut engine = Self { database, backend, commit: 0, len: 0 };
-        let damaged = |error: Error| Error::Damaged(error.to_string().into());
+        let damaged = |error| match error {
+            Error::Damaged(reason) => Error::Damaged(reason),
+            other => Error::Damaged(other.to_string().into()),
+        };
         let commit =
             engine.view().and_then(|view| view.get(META.0, COMMIT_KEY)).map_err(damaged)?;
         let commit = commit.and_then(|bytes| bytes.try_into().ok());
         engine.committed(commit.map_or(0, u64::from_le_bytes));
+        engine.backend.serve();
         Ok(engine)
     }
 
@@ -127,6 +131,7 @@ impl Engine {
         &mut self,
         work: impl FnOnce(&mut Writing<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
+        self.backend.write_here();
         let next = self.commit + 1;
         let outcome = guarded(|| {
             let mut transaction = self.database.begin_write().map_err(failed)?;
@@ -136,6 +141,7 @@ impl Engine {
             let mut writing = Writing::begin(&transaction, &self.backend)?;
             work(&mut writing)?;
             let changed = writing.changed;
+            writing.check()?;
             if changed {
                 writing.put(META.0, COMMIT_KEY, &next.to_le_bytes())?;
             }
@@ -248,6 +254,11 @@ impl<'t> Writing<'t> {
         Ok(Self { transaction, backend, tables, changed: false })
     }
 
+    /// There is no point in going on after a failure that the engine does not know.
+    fn check(&self) -> Result<(), Error> {
+        self.backend.error().map_or(Ok(()), |error| Err(error.into()))
+    }
+
     /// Makes the changes of one job part of the transaction.
     pub(super) fn apply(&mut self, overlay: Overlay) -> Result<(), Error> {
         for (table, changes) in overlay.into_changes() {
@@ -262,10 +273,7 @@ impl<'t> Writing<'t> {
     }
 
     pub(super) fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        // There is no point in going on after a failure that the engine does not know.
-        if let Some(error) = self.backend.error() {
-            return Err(error.into());
-        }
+        self.check()?;
         self.changed = true;
         if !self.tables.contains_key(table) {
             let opened = self.transaction.open_table(definition(table)).map_err(failed)?;
@@ -288,7 +296,7 @@ impl<'t> Writing<'t> {
 impl super::Base for Writing<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let Some(table) = self.tables.get(table.0) else { return Ok(None) };
-        Ok(table.get(key).map_err(failed)?.map(|value| value.value().to_vec()))
+        guarded(|| Ok(table.get(key).map_err(failed)?.map(|value| value.value().to_vec())))
     }
 
     fn rows<'a>(

@@ -21,13 +21,14 @@ const MARGIN_BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
+    bytes: u64,
     held: AtomicBool,
 }
 
 impl Reserve {
-    /// The reserve at `path`; not yet made.
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, held: AtomicBool::new(false) }
+    /// A reserve of so many bytes at `path`, or fewer on a small file system; not yet made.
+    pub(super) fn new(path: PathBuf, bytes: u64) -> Self {
+        Self { path, bytes, held: AtomicBool::new(false) }
     }
 
     /// Whether the space is there, made anew if the disk has room for it again.
@@ -63,7 +64,7 @@ impl Reserve {
 
     fn make(&self) -> io::Result<bool> {
         let stat = rustix::fs::statvfs(dir(&self.path))?;
-        let bytes = RESERVE_BYTES.min(stat.f_blocks * stat.f_frsize / RESERVE_SHARE);
+        let bytes = self.bytes.min(stat.f_blocks * stat.f_frsize / RESERVE_SHARE);
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)

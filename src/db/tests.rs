@@ -285,3 +285,20 @@ async fn a_newer_schema_is_refused() {
     let refused = place.open().unwrap_err();
     assert!(matches!(refused, Error::Newer { found: 2, known: 1 }), "{refused}");
 }
+
+#[tokio::test]
+async fn it_is_made_whole_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    // What a crash left of an earlier attempt, which is no reason to fail.
+    std::fs::write(file::beside(&place.path(), "new"), b"half a file").unwrap();
+    let db = place.open().unwrap();
+    put(&db, T, b"a", b"1").await.unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(place.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name(), entry.metadata().unwrap().permissions().mode() & 0o777))
+        .collect();
+    names.sort();
+    assert_eq!(names, [("db".into(), 0o600), ("db.reserve".into(), 0o600)]);
+}

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::backend::Failure;
 use super::file::Opener;
 use super::queue::{Answer, Job, Queue, Ran, Run};
-use super::redb::{Engine, View, Writing};
+use super::redb::{Engine, View};
 use super::{Error, Metrics, State, Transaction};
 use crate::block::StoreError;
 
@@ -87,9 +87,14 @@ impl Writer {
                 match &full {
                     Some(full) if !job.makes_room => job.refuse(full.clone().into()),
                     _ => {
-                        let (answer, applied) = run(job, writing);
+                        let mut transaction = Transaction::new(writing);
+                        let Ran { keep, answer } = job.run(&mut transaction);
+                        let overlay = transaction.into_overlay();
+                        // Whatever becomes of its changes, it is answered.
                         answers.push(answer);
-                        applied?;
+                        if keep {
+                            writing.apply(overlay)?;
+                        }
                     }
                 }
                 let enough = answers.len() >= BATCH_JOBS_MAX
@@ -158,15 +163,6 @@ impl Writer {
         let bytes = backend.len().unwrap_or(0);
         self.metrics.file_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
-}
-
-/// Runs one job and makes its changes part of the transaction. The error is the engine's.
-fn run(job: Job, writing: &mut Writing<'_>) -> (Answer, Result<(), Error>) {
-    let mut transaction = Transaction::new(writing);
-    let Ran { keep, answer } = job.run(&mut transaction);
-    let overlay = transaction.into_overlay();
-    let applied = if keep { writing.apply(overlay) } else { Ok(()) };
-    (answer, applied)
 }
 
 /// Makes a job of a closure: what it returns goes to `answer` once its fate is known.

@@ -138,7 +138,7 @@ async fn every_crash_image_holds_what_was_acknowledged_and_no_half_of_a_job() {
         let again = second.image(usize::try_from(seed).unwrap() % (second.events() + 1), seed >> 3);
         let place = Place::new();
         again.write_to(place.dir.path()).unwrap();
-        let db = place.open().unwrap();
+        let db = open_recorded(&place.path(), &Recorder::new());
         let still = jobs_held(&db);
         assert!(still >= held.max(acknowledged(&again)), "{still} jobs after {held}");
     }

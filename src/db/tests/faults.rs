@@ -26,9 +26,15 @@ fn fail_once(at: usize, count: &Arc<AtomicUsize>, error: io::ErrorKind) -> Rule 
     })
 }
 
+/// A new database, copied from the first one that was made.
 fn new_place() -> Place {
+    static NEW: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     let place = Place::new();
-    place.open().unwrap().close().unwrap();
+    let bytes = NEW.get_or_init(|| {
+        place.open().unwrap().close().unwrap();
+        std::fs::read(place.path()).unwrap()
+    });
+    std::fs::write(place.path(), bytes).unwrap();
     place
 }
 
@@ -40,7 +46,9 @@ async fn calls() -> usize {
     for n in 0..JOBS {
         job(&db, n).await.unwrap();
     }
-    count.load(Ordering::SeqCst)
+    let calls = count.load(Ordering::SeqCst);
+    println!("{calls} calls");
+    calls
 }
 
 #[tokio::test]
@@ -120,7 +128,7 @@ async fn writes_are_refused_until_there_is_a_reserve_again() {
     };
     let db = open(&place, &rule).unwrap();
     job(&db, 0).await.unwrap();
-    assert_eq!(reserve.metadata().unwrap().len(), reserve::RESERVE_BYTES);
+    assert_eq!(reserve.metadata().unwrap().len(), 64 << 10);
     full.store(true, Ordering::SeqCst);
     job(&db, 1).await.unwrap();
     let refused = job(&db, 2).await.unwrap_err();
@@ -171,6 +179,77 @@ async fn a_disk_without_any_space_costs_the_commit_and_nothing_else() {
     }
 }
 
+#[tokio::test]
+async fn a_commit_that_was_durable_before_the_disk_ran_full_is_no_failure() {
+    let place = new_place();
+    let armed = Arc::new(AtomicBool::new(false));
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let rule: Rule = {
+        let (armed, syncs) = (Arc::clone(&armed), Arc::clone(&syncs));
+        Arc::new(move |call| {
+            syncs.fetch_add(usize::from(call == Call::Sync), Ordering::SeqCst);
+            // The second sync of a commit makes it durable; then the file is cut.
+            let durable = armed.load(Ordering::SeqCst) && syncs.load(Ordering::SeqCst) >= 2;
+            match (call, durable) {
+                (Call::SetLen(_), true) => {
+                    armed.store(false, Ordering::SeqCst);
+                    Err(io::ErrorKind::StorageFull.into())
+                }
+                _ => Ok(()),
+            }
+        })
+    };
+    let db = open(&place, &rule).unwrap();
+    // Without its reserve, it cannot try again.
+    let reserve = file::beside(&place.path(), "reserve");
+    put(&db, T, b"big", &vec![7; VALUE_BYTES_MAX]).await.unwrap();
+    let mut failed = false;
+    for n in 0..9_u8 {
+        let _ = std::fs::remove_file(&reserve);
+        syncs.store(0, Ordering::SeqCst);
+        armed.store(true, Ordering::SeqCst);
+        let written = db.write(move |t| t.remove(T, b"big").and_then(|()| t.put(U, &[n], b"")));
+        written.await.unwrap();
+        failed |= !armed.load(Ordering::SeqCst);
+        assert!(db.read().unwrap().get(U, &[n]).unwrap().is_some());
+    }
+    assert!(failed, "the file was never cut");
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_fails_those_who_need_it() {
+    let place = new_place();
+    let db = place.open().unwrap();
+    db.write(|t| (0..5000).try_for_each(|n: u32| t.put(T, &n.to_be_bytes(), &[7; 100])))
+        .await
+        .unwrap();
+    db.close().unwrap();
+    let bad = Arc::new(AtomicBool::new(false));
+    let rule: Rule = {
+        let bad = Arc::clone(&bad);
+        Arc::new(move |call| match call {
+            // One read fails.
+            Call::Read if bad.swap(false, Ordering::SeqCst) => Err(io::ErrorKind::Other.into()),
+            _ => Ok(()),
+        })
+    };
+    // Without a cache, so that pages are read when they are needed.
+    let disk = move |file| -> Box<dyn Disk> { Box::new(Faulty::new(file, Arc::clone(&rule))) };
+    let config = Config { cache_bytes_max: 0 };
+    let db = Db::open_with(&place.path(), &config, metrics(), disk).unwrap();
+    let read = db.read().unwrap();
+    bad.store(true, Ordering::SeqCst);
+    let told = read.get(T, &4999_u32.to_be_bytes()).unwrap_err();
+    assert!(matches!(told, Error::Damaged(_)), "{told}");
+    assert!(read.get(T, &2500_u32.to_be_bytes()).unwrap().is_some());
+    put(&db, T, &0_u32.to_be_bytes(), b"new").await.unwrap();
+    assert!(read.get(T, &4999_u32.to_be_bytes()).unwrap().is_some(), "it can be read again");
+    bad.store(true, Ordering::SeqCst);
+    let told = db.write(|t| t.put(T, &4999_u32.to_be_bytes(), b"new")).await;
+    assert!(matches!(told, Err(Error::Store(StoreError::ReadOnly(_)))), "{told:?}");
+    assert!(read.get(T, &4999_u32.to_be_bytes()).unwrap().is_some());
+}
+
 #[test]
 fn after_a_failure_the_engine_reads_what_it_wrote_and_the_file_stays() {
     let place = Place::new();
@@ -178,7 +257,7 @@ fn after_a_failure_the_engine_reads_what_it_wrote_and_the_file_stays() {
     let file = std::fs::File::options().read(true).write(true).open(place.path()).unwrap();
     let count = Arc::default();
     let disk = Faulty::new(file, fail_once(0, &count, io::ErrorKind::Other));
-    let reserve = Arc::new(reserve::Reserve::new(file::beside(&place.path(), "reserve")));
+    let reserve = Arc::new(reserve::Reserve::new(file::beside(&place.path(), "reserve"), 0));
     let backend = Arc::new(backend::Backend::new(Box::new(disk), reserve));
     let shared = backend::Shared(Arc::clone(&backend));
     for (offset, byte) in [(4096, 2), (8192, 3)] {
@@ -209,7 +288,8 @@ impl Small {
     }
 
     fn fill(&self) -> io::Result<()> {
-        let mut filler = std::fs::File::create(self.dir.path().join("filler"))?;
+        let filler = self.dir.path().join("filler");
+        let mut filler = std::fs::File::options().create(true).append(true).open(filler)?;
         loop {
             match io::Write::write_all(&mut filler, &[7; 4096]) {
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
@@ -244,6 +324,11 @@ async fn a_small_file_system_runs_full_and_is_used_again() {
     };
     assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
     assert_eq!(jobs_held(&db), good);
+    small.fill().unwrap();
+    let copy = small.dir.path().join("copy");
+    let refused = db.copy_to(&db.read().unwrap(), &copy).unwrap_err();
+    assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
+    assert!(!copy.exists() && !file::beside(&copy, "new").exists());
     std::fs::remove_file(small.dir.path().join("filler")).unwrap();
     // More in one job than any reserve has.
     let big =
