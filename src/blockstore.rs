@@ -54,6 +54,8 @@ const BATCH_BLOCKS_MAX: usize = 8192;
 const WRITE_BACK_BYTES: u64 = 32 << 20;
 /// Bytes not synced at which writers wait.
 const DIRTY_BYTES_MAX: u64 = 96 << 20;
+/// Segment files held open at once; the one not read for longest is closed.
+const FILES_OPEN_MAX: usize = 256;
 /// Reads that wait for the disk at once.
 const READS_MAX: usize = 64;
 
@@ -64,6 +66,7 @@ struct Sizes {
     batch_blocks_max: usize,
     write_back_bytes: u64,
     dirty_bytes_max: u64,
+    files_open_max: usize,
 }
 
 impl Default for Sizes {
@@ -73,6 +76,7 @@ impl Default for Sizes {
             batch_blocks_max: BATCH_BLOCKS_MAX,
             write_back_bytes: WRITE_BACK_BYTES,
             dirty_bytes_max: DIRTY_BYTES_MAX,
+            files_open_max: FILES_OPEN_MAX,
         }
     }
 }

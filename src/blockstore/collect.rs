@@ -18,7 +18,7 @@ use super::segments::gauge;
 use super::{GcReport, Inner, Store};
 
 /// Cached blocks looked at in one transaction.
-const EVICT_BATCH_BLOCKS: usize = 4096;
+const EVICT_BATCH_BLOCKS: usize = 1024;
 /// How often the maintenance looks around by itself.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -84,7 +84,10 @@ impl Inner {
         self.release_all().await?;
         let totals = index::totals(&self.db.read()?)?.unwrap_or_default();
         let bytes_max = self.cache_bytes_max;
-        if totals.cached_bytes > bytes_max.saturating_add(bytes_max / 16) {
+        if self.segments.is_space_short() {
+            // What nobody asked to keep must not be what keeps uploads out.
+            self.evict(bytes_max.min(totals.cached_bytes / 2)).await?;
+        } else if totals.cached_bytes > bytes_max.saturating_add(bytes_max / 16) {
             self.evict(bytes_max).await?;
         }
         self.compact_all(Pace::Gentle).await?;

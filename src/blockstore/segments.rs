@@ -3,29 +3,23 @@
 //! **Invariant:** a file's bytes up to `end` are whole records, written; up to `synced`, on disk.
 //! After a sync that failed nothing more is written: the kernel may have dropped the dirty pages.
 
+mod append;
+mod sync;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::block::StoreError;
 
-use super::disk::{Disk, store_error};
-use super::record::{HEADER_BYTES, Header, KEY_BYTES_MAX, Key};
-use super::{Metrics, Sizes, blocking};
+pub(super) use append::Floor;
 
-/// Segment files held open at once; the one not read for longest is closed.
-const FILES_OPEN_MAX: usize = 256;
-/// Free space is asked for again after so many appended bytes, or after [`SPACE_CHECK_EVERY`].
-const SPACE_CHECK_BYTES: u64 = 16 << 20;
-/// See [`SPACE_CHECK_BYTES`].
-const SPACE_CHECK_EVERY: Duration = Duration::from_millis(100);
+use super::disk::Disk;
+use super::{Metrics, Sizes};
 
 /// Where a record begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,187 +148,6 @@ impl Segments {
         }
     }
 
-    /// Appends records, all or none of them. Blocks. `floor` is what stays free on the disk.
-    pub(super) fn append(
-        self: &Arc<Self>,
-        records: &[(Key, Bytes)],
-        floor: Floor,
-    ) -> Result<(Vec<Location>, Appended), StoreError> {
-        let heads: Vec<Head> = records.iter().map(|(key, data)| Head::new(key, data)).collect();
-        let mut appended = Appended { segments: Arc::clone(self), marks: BTreeMap::new() };
-        let mut locations = Vec::with_capacity(records.len());
-        let mut tail = self.lock_tail();
-        self.check()?;
-        while locations.len() < records.len() {
-            let from = locations.len();
-            let (id, file, end) = self.active(&mut tail, heads[from].record_bytes)?;
-            let mut to = from;
-            let mut bytes = 0;
-            while let Some(head) = heads.get(to)
-                && (to == from || end + bytes + head.record_bytes <= self.sizes.segment_bytes_max)
-            {
-                locations.push(Location { segment: id, offset: end + bytes });
-                bytes += head.record_bytes;
-                to += 1;
-            }
-            self.check_space(&mut tail, bytes.into(), floor)?;
-            let mut slices: Vec<IoSlice<'_>> = std::iter::zip(&heads[from..to], &records[from..to])
-                .flat_map(|(head, (_, data))| [IoSlice::new(head.as_bytes()), IoSlice::new(data)])
-                .collect();
-            if let Err(error) = self.disk.write(id, &file, end.into(), &mut slices) {
-                // What was torn is cut to give its space back; the next append would overwrite it.
-                self.disk.cut(id, &file, end.into()).ok();
-                tail.checked = None;
-                return Err(self.write_error(&error));
-            }
-            let count = u32::try_from(to - from).unwrap_or(u32::MAX);
-            appended.marks.insert(id, (count, end + bytes));
-            if let Some(slot) = self.write_slots().get_mut(&id) {
-                slot.end = end + bytes;
-                slot.pending += count;
-            }
-            self.dirty.fetch_add(bytes.into(), Ordering::Relaxed);
-            self.metrics.written_blocks.inc_by(count.into());
-            self.metrics.written_bytes.inc_by(bytes.into());
-        }
-        Ok((locations, appended))
-    }
-
-    /// The file to append to, with its end: a new one where a record of so many bytes does not fit.
-    fn active(
-        &self,
-        tail: &mut Tail,
-        record_bytes: u32,
-    ) -> Result<(u32, Arc<File>, u32), StoreError> {
-        if let Some((id, file)) = &tail.active {
-            let end = self.read_slots().get(id).map_or(0, |slot| slot.end);
-            if end == 0 || end + record_bytes <= self.sizes.segment_bytes_max {
-                return Ok((*id, Arc::clone(file), end));
-            }
-        }
-        let id = tail.next;
-        let file = self.disk.create(id).map_err(|error| self.write_error(&error))?;
-        let file = Arc::new(file);
-        // Synced before anything in it is acknowledged, together with the file.
-        self.directory_dirty.store(true, Ordering::SeqCst);
-        self.write_slots().insert(id, Slot::new(Some(Arc::clone(&file)), 0));
-        tail.next += 1;
-        tail.active = Some((id, Arc::clone(&file)));
-        Ok((id, file, 0))
-    }
-
-    fn check_space(&self, tail: &mut Tail, bytes: u64, floor: Floor) -> Result<(), StoreError> {
-        let floor = match floor {
-            Floor::Writing => self.free_bytes_min,
-            Floor::Compaction => self.free_bytes_min / 2,
-        };
-        let fresh = tail.checked.is_some_and(|then| then.elapsed() < SPACE_CHECK_EVERY)
-            && tail.appended_since < SPACE_CHECK_BYTES
-            && tail.free_bytes >= floor + tail.appended_since + bytes;
-        if !fresh {
-            tail.free_bytes = self.disk.free_bytes().map_err(|error| store_error(&error))?;
-            tail.appended_since = 0;
-            tail.checked = Some(Instant::now());
-            self.metrics.free_bytes.set(gauge(tail.free_bytes));
-        }
-        if tail.free_bytes < floor + tail.appended_since + bytes {
-            return Err(StoreError::Full { available_bytes: tail.free_bytes });
-        }
-        tail.appended_since += bytes;
-        Ok(())
-    }
-
-    fn write_error(&self, error: &io::Error) -> StoreError {
-        match store_error(error) {
-            StoreError::Full { .. } => {
-                StoreError::Full { available_bytes: self.disk.free_bytes().unwrap_or(0) }
-            }
-            other => other,
-        }
-    }
-
-    /// Returns when all these records are on disk. Those who wait share one sync.
-    pub(super) async fn sync(self: &Arc<Self>, appended: &Appended) -> Result<(), StoreError> {
-        if self.covers(appended) {
-            return self.check();
-        }
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        self.check()?;
-        if self.covers(appended) {
-            return Ok(());
-        }
-        let segments = Arc::clone(self);
-        blocking(move || segments.sync_all(turn)).await?
-    }
-
-    /// Begins to write back when much is dirty, and waits when too much is.
-    pub(super) async fn keep_pace(self: &Arc<Self>) -> Result<(), StoreError> {
-        let dirty = || self.dirty.load(Ordering::Relaxed);
-        if dirty() < self.sizes.write_back_bytes {
-            return Ok(());
-        }
-        let turn = Arc::clone(&self.turn);
-        let turn = if dirty() < self.sizes.dirty_bytes_max {
-            let Ok(turn) = turn.try_lock_owned() else { return Ok(()) };
-            turn
-        } else {
-            turn.lock_owned().await
-        };
-        self.check()?;
-        if dirty() < self.sizes.write_back_bytes {
-            return Ok(());
-        }
-        let segments = Arc::clone(self);
-        let sync = blocking(move || segments.sync_all(turn));
-        if dirty() < self.sizes.dirty_bytes_max {
-            drop(sync); // It goes on; a failure is remembered.
-            return Ok(());
-        }
-        sync.await?
-    }
-
-    fn sync_all(&self, turn: OwnedMutexGuard<()>) -> Result<(), StoreError> {
-        let _turn = turn;
-        self.check()?;
-        let started = Instant::now();
-        let dirty: Vec<_> = self
-            .read_slots()
-            .iter()
-            .filter(|(_, slot)| slot.synced < slot.end)
-            .filter_map(|(id, slot)| Some((*id, Arc::clone(slot.file.as_ref()?), slot.end)))
-            .collect();
-        // After the files were listed: whichever is listed was made before.
-        if self.directory_dirty.swap(false, Ordering::SeqCst) {
-            self.disk.sync_directory().map_err(|error| self.fail(&error))?;
-        }
-        for (id, file, end) in dirty {
-            self.disk.sync(id, &file).map_err(|error| self.fail(&error))?;
-            if let Some(slot) = self.write_slots().get_mut(&id) {
-                self.dirty.fetch_sub((end - slot.synced).into(), Ordering::Relaxed);
-                slot.synced = end;
-            }
-        }
-        self.metrics.syncs.inc();
-        self.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    fn fail(&self, error: &io::Error) -> StoreError {
-        let reason = self.failed.get_or_init(|| {
-            tracing::error!(%error, "a sync failed: the store is read-only until it is opened anew");
-            error.to_string().into()
-        });
-        StoreError::ReadOnly(Arc::clone(reason))
-    }
-
-    fn covers(&self, appended: &Appended) -> bool {
-        let slots = self.read_slots();
-        appended
-            .marks
-            .iter()
-            .all(|(id, (_, end))| slots.get(id).is_some_and(|slot| slot.synced >= *end))
-    }
-
     /// How much of a segment is on disk, in bytes.
     pub(super) fn synced(&self, id: u32) -> u32 {
         self.read_slots().get(&id).map_or(0, |slot| slot.synced)
@@ -365,14 +178,7 @@ impl Segments {
             Err(error) => return Err(error),
         };
         let mut slots = self.write_slots();
-        let open = slots.values().filter(|slot| slot.file.is_some()).count();
-        if open >= FILES_OPEN_MAX {
-            let idle = slots.values_mut().filter(|slot| slot.file.is_some() && slot.is_clean());
-            let oldest = idle.min_by_key(|slot| slot.used.load(Ordering::Relaxed));
-            if let Some(slot) = oldest {
-                slot.file = None;
-            }
-        }
+        make_room(&mut slots, self.sizes.files_open_max);
         // A segment that went away meanwhile must not come back.
         let Some(slot) = slots.get_mut(&id) else { return Ok(None) };
         Ok(Some(Arc::clone(slot.file.get_or_insert(opened))))
@@ -411,6 +217,12 @@ impl Segments {
         }
     }
 
+    /// Files held open.
+    #[cfg(test)]
+    pub(super) fn files_open(&self) -> usize {
+        self.read_slots().values().filter(|slot| slot.file.is_some()).count()
+    }
+
     /// Bytes of all segments.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.read_slots().values().map(|slot| u64::from(slot.end)).sum()
@@ -429,13 +241,17 @@ impl Segments {
     }
 }
 
-/// How much of the disk an append leaves free.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Floor {
-    /// What the configuration says.
-    Writing,
-    /// Half of it: compaction takes space to give more back.
-    Compaction,
+/// Closes the file that was not read for longest, where one more would be too many. Those with
+/// bytes to be synced stay open: through their handles the kernel tells what it lost.
+fn make_room(slots: &mut BTreeMap<u32, Slot>, files_open_max: usize) {
+    let open = slots.values().filter(|slot| slot.file.is_some()).count();
+    if open >= files_open_max {
+        let idle = slots.values_mut().filter(|slot| slot.file.is_some() && slot.is_clean());
+        let oldest = idle.min_by_key(|slot| slot.used.load(Ordering::Relaxed));
+        if let Some(slot) = oldest {
+            slot.file = None;
+        }
+    }
 }
 
 impl Slot {
@@ -479,28 +295,6 @@ impl Drop for Appended {
                 slot.pending = slot.pending.saturating_sub(*count);
             }
         }
-    }
-}
-
-/// Header and multihash of a record.
-struct Head {
-    bytes: [u8; HEADER_BYTES + KEY_BYTES_MAX],
-    length: usize,
-    record_bytes: u32,
-}
-
-impl Head {
-    fn new(key: &Key, data: &[u8]) -> Self {
-        let header = Header::new(key, data);
-        let length = HEADER_BYTES + key.as_bytes().len();
-        let mut bytes = [0; HEADER_BYTES + KEY_BYTES_MAX];
-        bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        bytes[HEADER_BYTES..length].copy_from_slice(key.as_bytes());
-        Self { bytes, length, record_bytes: header.record_bytes() }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
     }
 }
 

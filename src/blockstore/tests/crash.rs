@@ -60,6 +60,7 @@ fn open(dir: &Path, recorder: &Recorder) -> (Store, Db) {
         batch_blocks_max: 8,
         write_back_bytes: 8 << 10,
         dirty_bytes_max: 24 << 10,
+        files_open_max: 2,
     };
     let metrics = Metrics::register(&registry).unwrap();
     let outside = Arc::new(Recording(recorder.clone()));

@@ -86,6 +86,10 @@ async fn a_full_disk_refuses_writes_wherever_it_fills_up_and_goes_on_when_there_
         fixture.world.room.store(room, Ordering::SeqCst);
         let refused = put(&fixture, &blocks(100, 100, 1000)).await;
         assert!(matches!(refused, Err(StoreError::Full { .. })), "room {room}: {refused:?}");
+        // What was torn has given its space back.
+        let files = std::fs::read_dir(fixture.segments_dir()).unwrap();
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert_eq!(bytes, fixture.store().stats().unwrap().disk_bytes);
         for block in &there {
             assert_eq!(fixture.store().get(block.cid()).await.unwrap().as_ref(), Some(block));
         }

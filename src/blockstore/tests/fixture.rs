@@ -18,15 +18,29 @@ pub(super) struct World {
     pub(super) room: AtomicU64,
     /// Syncs that go well before one fails.
     pub(super) syncs: AtomicU64,
+    segments: PathBuf,
+}
+
+impl World {
+    /// What a write that does not fit leaves behind: half of it.
+    fn tear(&self, id: u32, offset: u64, slices: &[io::IoSlice<'_>]) -> io::Result<()> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let path = self.segments.join(format!("{id:08}.seg"));
+        let file = std::fs::File::options().write(true).open(path)?;
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes[..bytes.len() / 2], offset)?;
+        Err(io::ErrorKind::StorageFull.into())
+    }
 }
 
 impl Outside for World {
     fn before(&self, op: &FileOp<'_>) -> io::Result<()> {
-        if let FileOp::Write(_, _, slices) = op {
+        if let FileOp::Write(id, offset, slices) = op {
             let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
             let takes = |room: u64| room.checked_sub(bytes as u64);
             let taken = self.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, takes);
-            taken.map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+            if taken.is_err() {
+                return self.tear(*id, *offset, slices);
+            }
         }
         if matches!(op, FileOp::Sync(_)) {
             let good = |left: u64| left.checked_sub(1);
@@ -62,17 +76,19 @@ impl Fixture {
             batch_blocks_max: 16,
             write_back_bytes: 32 << 10,
             dirty_bytes_max: 96 << 10,
+            files_open_max: 2,
         };
         Self::with(sizes, Config { cache_bytes_max: 1 << 20, free_bytes_min: 0 })
     }
 
     pub(super) fn with(sizes: Sizes, config: Config) -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let world = World {
             now: AtomicU64::new(1_000_000),
             room: AtomicU64::new(u64::MAX),
             syncs: AtomicU64::new(u64::MAX),
+            segments: directory.path().join("segments"),
         };
-        let directory = tempfile::tempdir().unwrap();
         let mut fixture = Self { directory, world: Arc::new(world), config, sizes, open: None };
         fixture.open();
         fixture

@@ -196,6 +196,27 @@ async fn a_backup_is_only_made_where_nothing_is_and_leaves_nothing_when_it_fails
 }
 
 #[tokio::test]
+async fn segments_that_somebody_copies_stay() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let root = pin(&store, &blocks(0, 100, 1000)).await;
+    let before = store.stats().unwrap().disk_bytes;
+    let copying = store.inner.removing.lock().await;
+    store.unpin(&root).await.unwrap();
+    let report = store.gc(true).await.unwrap();
+    assert_eq!((report.blocks, report.freed_bytes), (100, 0));
+    let files = std::fs::read_dir(fixture.segments_dir()).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(bytes, before);
+    // A backup waits for its turn, and then has it.
+    let mut backup = std::pin::pin!(store.backup(fixture.directory().join("backup")));
+    assert!(futures_util::poll!(&mut backup).is_pending());
+    drop(copying);
+    backup.await.unwrap();
+    assert_eq!(store.gc(true).await.unwrap().freed_bytes, before);
+}
+
+#[tokio::test]
 async fn least_recently_used_blocks_go_first() {
     let mut fixture = Fixture::new();
     fixture.config.cache_bytes_max = 10_000;
@@ -216,4 +237,46 @@ async fn least_recently_used_blocks_go_first() {
         let there = store.has(block(n, 1000).cid()).await.unwrap();
         assert_eq!(there, n == 3 || n >= 11, "block {n}");
     }
+}
+
+#[tokio::test]
+async fn a_pin_that_nobody_waits_for_any_more_is_not_made() {
+    let fixture = Fixture::new();
+    let store = fixture.store();
+    let given_up = blocks(100, 5, 500);
+    let mut writing = store.begin().await.unwrap();
+    writing.put(given_up.clone()).await.unwrap();
+    // Syncs what the other one wrote as well, which then has only to commit.
+    pin(&store, &blocks(0, 5, 500)).await;
+    let (go, running) = block_writer(&fixture.db());
+    running.await.unwrap();
+    {
+        let mut pin = std::pin::pin!(writing.pin(*given_up[0].cid(), |_| Ok(())));
+        assert!(futures_util::poll!(&mut pin).is_pending());
+    }
+    drop(go);
+    fixture.db().write(|_| Ok::<_, Error>(())).await.unwrap();
+    assert_eq!(store.pins(None, 10).unwrap().len(), 1);
+    assert!(!store.has(given_up[0].cid()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_reader_whose_segment_was_compacted_meanwhile_looks_again() {
+    let mut fixture = Fixture::new();
+    let (kept, dropped) = (blocks(0, 10, 500), blocks(100, 60, 1000));
+    let root = pin(&fixture.store(), &dropped[..30]).await;
+    pin(&fixture.store(), &kept).await;
+    let other = pin(&fixture.store(), &dropped[30..]).await;
+    // The active segment alone is open now; another one has to be opened by whoever may wait.
+    fixture.crash();
+    let store = fixture.store();
+    let waiting = store.inner.reads.acquire_many(crate::blockstore::READS_MAX as u32).await;
+    let mut read = std::pin::pin!(store.get(kept[0].cid()));
+    assert!(futures_util::poll!(&mut read).is_pending());
+    for root in [root, other] {
+        assert!(store.unpin(&root).await.unwrap());
+    }
+    assert!(store.gc(true).await.unwrap().freed_bytes > 60_000);
+    drop(waiting);
+    assert_eq!(read.await.unwrap().as_ref(), Some(&kept[0]));
 }
