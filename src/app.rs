@@ -216,13 +216,13 @@ pub struct Node {
 
 impl Node {
     /// Takes the data directory, binds, opens the rooms, and serves.
-    pub async fn start(config: &Config, data_dir: &Path) -> Result<Self, Error> {
+    pub fn start(config: &Config, data_dir: &Path) -> Result<Self, Error> {
         let data_dir = DataDir::take(data_dir)?;
         // Bound first: what cannot be had should be said before a large store is opened, and who
         // connects meanwhile waits instead of being refused.
-        let gateway = listen::GATEWAY.bind(config.gateway.listen).await?;
-        let api = listen::API.bind(config.api.listen).await?;
-        let admin = listen::ADMIN.bind(config.admin.listen).await?;
+        let gateway = listen::GATEWAY.bind(config.gateway.listen)?;
+        let api = listen::API.bind(config.api.listen)?;
+        let admin = listen::ADMIN.bind(config.admin.listen)?;
         let socket = data_dir.listen()?;
         let app = App::open_in(config, data_dir)?;
         Self::serve(app, gateway, api, admin, socket)

@@ -69,7 +69,7 @@ async fn serve(args: Args) -> Result<(), Error> {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
     };
-    let node = Node::start(&config, &data_dir).await.map_err(failed)?;
+    let node = Node::start(&config, &data_dir).map_err(failed)?;
     match config.log.format {
         LogFormat::Human => greet(node.info())?,
         LogFormat::Json => tracing::info!(node = ?node.info(), "started"),

@@ -3,10 +3,14 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::Error;
 use crate::http::Listener;
+
+/// Connections that wait to be accepted. With fewer, a burst is dropped by the kernel, and a client
+/// that had nothing to say yet never learns of it.
+const BACKLOG: u32 = 4096;
 
 /// A listener of the node: its key in the configuration, and its port where that says nothing.
 #[derive(Debug, Clone, Copy)]
@@ -33,13 +37,13 @@ impl Place {
     }
 
     /// Binds it.
-    pub(super) async fn bind(self, configured: Option<SocketAddr>) -> Result<Bound, Error> {
+    pub(super) fn bind(self, configured: Option<SocketAddr>) -> Result<Bound, Error> {
         let wanted = self.address(configured);
         let failed = |source| Error::Bind { key: self.key, address: wanted, source };
-        let listener = match TcpListener::bind(wanted).await {
+        let listener = match listen(wanted) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && configured.is_none() => {
                 let free = SocketAddr::new(wanted.ip(), 0);
-                let listener = TcpListener::bind(free).await.map_err(failed)?;
+                let listener = listen(free).map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
                 tracing::warn!(
                     "port {} is taken, so {} is {address} this time; set it to have one that stays",
@@ -53,6 +57,14 @@ impl Place {
         let address = listener.local_addr().map_err(failed)?;
         Ok(Bound { listener: Listener::tcp(listener).map_err(failed)?, address })
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A node that is started again need not wait for its old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The URL at which this machine reaches a listener.
@@ -74,9 +86,9 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let place = Place { key: "gateway.listen", port: address.port() };
-        let bound = place.bind(None).await.unwrap();
+        let bound = place.bind(None).unwrap();
         assert_ne!(bound.address.port(), address.port());
-        let said = place.bind(Some(address)).await.unwrap_err().to_string();
+        let said = place.bind(Some(address)).unwrap_err().to_string();
         assert!(said.contains("gateway.listen") && said.contains(&address.to_string()), "{said}");
     }
 

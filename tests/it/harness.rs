@@ -48,7 +48,7 @@ impl Estuary {
 
     /// A node on this directory.
     pub(crate) async fn start_in(dir: Arc<TempDir>, config: Config) -> Self {
-        let node = Node::start(&config, dir.path()).await.unwrap();
+        let node = Node::start(&config, dir.path()).unwrap();
         Self { node, config, dir }
     }
 

@@ -99,6 +99,29 @@ async fn who_takes_nothing_is_cut_and_who_takes_slowly_is_not() {
 }
 
 #[tokio::test]
+async fn an_upload_that_hardly_comes_is_cut_and_leaves_nothing() {
+    let estuary = Estuary::start_with(|config| config.http.stall_timeout_ms = 1000).await;
+    let key = crate::api::key(&estuary, "upload").await;
+    let head = format!(
+        "POST /content/add HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: {}\r\nContent-Length: 1000000\r\n\r\n",
+        crate::api::form_type(),
+    );
+    let part = crate::api::part("data", Some("f"), b"");
+    let mut stream = TcpStream::connect(estuary.api()).await.unwrap();
+    stream.write_all(&[head.into_bytes(), part].concat()).await.unwrap();
+    let begun = Instant::now();
+    while stream.write_all(b"a").await.is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it is not cut");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let cut = r#"estuary_http_connections_cut_total{listener="api",why="stalled"}"#;
+    assert_eq!(estuary.metric(cut).await, 1.0);
+    assert_eq!(estuary.node().app().store().stats().unwrap().pins, 0);
+    estuary.stop().await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_after_a_while_and_a_busy_one_is_kept() {
     let estuary = Estuary::start_with(|config| {
         config.http.idle_timeout_ms = 300;
