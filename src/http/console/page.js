@@ -84,7 +84,7 @@ function upload(found) {
     $('link').textContent = url;
     $('copy').textContent = 'Copy link';
     show('done');
-    say(`${what} is pinned. Its link is ready.`);
+    say(`Pinned: ${what}. The link is ready.`);
     recent();
   };
   request.onerror = () => fail(reason(0, ''));
