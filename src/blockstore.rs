@@ -87,13 +87,14 @@ impl Default for Sizes {
 pub struct Config {
     /// Bytes of blocks on disk that no pin covers; the least recently used go first.
     pub cache_bytes_max: u64,
-    /// Free space that is left to the file system: uploads are refused below it, in bytes.
+    /// Free space that is left to the file system: uploads are refused below it, in bytes. Half of it
+    /// is for compaction: with room for half a segment, a full disk can always give space back.
     pub free_bytes_min: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_bytes_max: 10 << 30, free_bytes_min: 64 << 20 }
+        Self { cache_bytes_max: 10 << 30, free_bytes_min: 256 << 20 }
     }
 }
 

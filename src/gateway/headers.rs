@@ -173,7 +173,7 @@ pub(super) fn media_type(name: Option<&str>, start: Option<&[u8]>) -> HeaderValu
 }
 
 /// How much of a file decides on its type.
-const SNIFFED_BYTES: usize = 512;
+pub(super) const SNIFFED_BYTES: usize = 512;
 
 fn sniff(start: &[u8]) -> &'static str {
     let start = start.get(..SNIFFED_BYTES).unwrap_or(start);

@@ -128,6 +128,32 @@ async fn a_file_of_many_blocks_comes_whole_and_in_every_range() {
 }
 
 #[tokio::test]
+async fn the_type_of_a_file_does_not_depend_on_the_part_asked_for() {
+    let world = world();
+    let mut film = b"\x00\x00\x00\x18ftypmp42 and so on".to_vec();
+    film.extend(bytes(4000));
+    let cid = world.store.add_file(&film, 700).unwrap();
+    let uri = format!("/ipfs/{cid}");
+    let whole = world.ask(Method::GET, &uri, &[]).await;
+    assert_eq!(whole.header("content-type"), "video/mp4");
+    for range in ["bytes=0-1", "bytes=0-699", "bytes=1-2", "bytes=3000-", "bytes=-1"] {
+        for method in [Method::GET, Method::HEAD] {
+            let part = world.ask(method, &uri, &[("range", range)]).await;
+            assert_eq!((part.status, part.header("content-type")), (206, "video/mp4"), "{range}");
+        }
+    }
+    // A part that is there is served even where the beginning is not.
+    let fresh = super::tests::world();
+    for kept in world.links(&cid).into_iter().skip(1).chain([cid]) {
+        let block = block::Blockstore::get(&world.store, &kept).await.unwrap();
+        fresh.store.insert(block);
+    }
+    let part = fresh.ask(Method::GET, &uri, &[("range", "bytes=3000-3009")]).await;
+    assert_eq!((part.status, part.header("content-type")), (206, "application/octet-stream"));
+    assert_eq!(part.body, film[3000..3010]);
+}
+
+#[tokio::test]
 async fn strange_ranges_never_give_more_than_the_file() {
     let world = world();
     let cid = world.store.add_file(&bytes(1000), 100).unwrap();

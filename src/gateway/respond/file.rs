@@ -15,8 +15,8 @@ use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{Codec, ContentRequest, Format, Satisfied};
 use crate::gateway::resolve::Named;
 use crate::ipld::Error as IpldError;
-use crate::ipld::unixfs::FileReader;
 use crate::ipld::unixfs::read::Step;
+use crate::ipld::unixfs::{self, FileReader};
 use crate::retrieval::Session;
 
 use super::{Responder, block};
@@ -24,7 +24,7 @@ use super::{Responder, block};
 /// A file, and what it is served as.
 #[derive(Debug)]
 pub(super) struct Served<'a> {
-    pub(super) file: crate::ipld::unixfs::File,
+    pub(super) file: unixfs::File,
     /// The name that tells its type.
     pub(super) name: Option<&'a str>,
     /// What the response is about: the file, or the directory whose index it is.
@@ -56,23 +56,24 @@ pub(super) async fn file(
     let range = part.as_ref().map_or(0..served.file.size, Range::clone);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
 
-    let ahead = ReadAhead::new(responder.retriever.clone(), *session);
-    let sniffed = range.start == 0;
-    let mut body = FileBody {
-        left: range.end - range.start,
-        reader: FileReader::of(served.file, Some(range)),
-        ahead,
-        first: None,
-    };
-    // A head needs the first bytes only to tell the type.
+    // What the name does not tell is told by how the file begins, whichever part is asked for.
     let typed = headers::media_type(name, None);
-    let named_type = typed != "application/octet-stream";
-    if !(request.head && (named_type || !sniffed)) {
+    let told = typed != "application/octet-stream";
+    let beginning = match &part {
+        Some(_) if !told => beginning(responder, session, &served.file).await,
+        _ => None,
+    };
+    let mut body = FileBody::new(responder, session, served.file, range);
+    // A head needs the first bytes only to tell the type.
+    if !request.head || (!told && part.is_none()) {
         body.first = poll_fn(|cx| body.poll_next(cx)).await?;
         body.left += body.first.as_ref().map_or(0, |first| first.len() as u64);
     }
-    let start = body.first.as_deref().unwrap_or_default();
-    let media_type = if sniffed { headers::media_type(name, Some(start)) } else { typed };
+    let media_type = match &part {
+        _ if told => typed,
+        Some(_) => headers::media_type(name, beginning.as_deref()),
+        None => headers::media_type(name, Some(body.first.as_deref().unwrap_or_default())),
+    };
     headers.entry(header::CONTENT_TYPE).or_insert(media_type);
 
     let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
@@ -83,6 +84,17 @@ pub(super) async fn file(
         first => Body::file(FileBody { first, ..body }, responder.streams.clone()),
     };
     Ok(headers::response(status, headers, body))
+}
+
+/// The first bytes of a file. None where they cannot be had: the part that is asked for may be.
+async fn beginning(
+    responder: Responder<'_>,
+    session: &Session,
+    file: &unixfs::File,
+) -> Option<Bytes> {
+    let range = 0..file.size.min(headers::SNIFFED_BYTES as u64);
+    let mut body = FileBody::new(responder, session, file.clone(), range);
+    poll_fn(|cx| body.poll_next(cx)).await.ok().flatten()
 }
 
 /// A symbolic link is its target, as text; ranges do not apply.
@@ -188,6 +200,20 @@ pub(in crate::gateway) struct FileBody {
 }
 
 impl FileBody {
+    fn new(
+        responder: Responder<'_>,
+        session: &Session,
+        file: unixfs::File,
+        range: Range<u64>,
+    ) -> Self {
+        Self {
+            left: range.end - range.start,
+            reader: FileReader::of(file, Some(range)),
+            ahead: ReadAhead::new(responder.retriever.clone(), *session),
+            first: None,
+        }
+    }
+
     /// Bytes still to come.
     pub(in crate::gateway) fn bytes_left(&self) -> u64 {
         self.left

@@ -4,18 +4,20 @@ use std::fmt::Write;
 
 /// Appends what the operating system knows of this process; what it does not tell is left out.
 pub(super) fn write(text: &mut String, started: u64) {
-    metric(text, "process_start_time_seconds", "gauge", Some(started as f64));
-    metric(text, "process_cpu_seconds_total", "counter", cpu_seconds());
-    metric(text, "process_resident_memory_bytes", "gauge", resident_bytes());
-    metric(text, "process_open_fds", "gauge", open_files());
+    let started = Some(started as f64);
+    metric(text, "process_start_time_seconds", "gauge", "Start, in seconds since 1970.", started);
+    metric(text, "process_cpu_seconds_total", "counter", "Processor time used.", cpu_seconds());
+    metric(text, "process_resident_memory_bytes", "gauge", "Memory in use.", resident_bytes());
+    metric(text, "process_open_fds", "gauge", "Open file descriptors.", open_files());
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    metric(text, "process_max_fds", "gauge", limit.map(|limit| limit as f64));
+    let limit = limit.map(|limit| limit as f64);
+    metric(text, "process_max_fds", "gauge", "Most file descriptors that may be open.", limit);
 }
 
-fn metric(text: &mut String, name: &str, kind: &str, value: Option<f64>) {
+fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: Option<f64>) {
     if let Some(value) = value {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}");
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     }
 }
 
