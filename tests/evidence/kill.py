@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
 import estuary
-from estuary import Node, check, get_hash, raw_cid
+from estuary import Failed, Node, check, get_hash, raw_cid
 
 LIVE_MAX = 250  # pins kept; older ones are removed, which makes garbage
 GONE = (OSError, http.client.HTTPException)
@@ -154,7 +154,11 @@ def main():
                 kills += 1
                 double += 1
             start = time.monotonic()
-            node.start()
+            try:
+                node.start()
+            except Failed as failed:
+                problems.append(f"lost: the node does not start: {failed}")
+                break
             slowest = max(slowest, time.monotonic() - start)
             report = node.json("fsck", ok=None)
             if not (report and report[0].get("ok")): problems.append(f"fsck: {report}")
