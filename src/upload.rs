@@ -172,7 +172,7 @@ impl Upload {
     pub async fn unpin(&self, cid: &Cid) -> Result<bool, Error> {
         // The records first: a pin without a record can be seen and removed again.
         let owned = *cid;
-        self.db.write(move |tx| contents::forget(tx, &owned)).await?;
+        self.db.write_to_free(move |tx| contents::forget(tx, &owned)).await?;
         Ok(self.store.unpin(cid).await?)
     }
 

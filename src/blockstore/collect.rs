@@ -109,7 +109,7 @@ impl Inner {
         let turn = self.collecting.lock().await;
         if self.holds.is_going() {
             // Whoever collected was given up before its transaction's fate was known. Now it is.
-            self.db.write(|_| Ok::<_, Error>(())).await?;
+            self.db.write_to_free(|_| Ok::<_, Error>(())).await?;
             self.holds.gone();
         }
         Ok(turn)
@@ -122,7 +122,8 @@ impl Inner {
         while let Some(next) = from {
             let _collecting = self.collecting().await?;
             let inner = Arc::clone(self);
-            let evicted = self.db.write(move |tx| evict(&inner, tx, &next, bytes_max)).await;
+            let evicted =
+                self.db.write_to_free(move |tx| evict(&inner, tx, &next, bytes_max)).await;
             self.holds.gone();
             let evicted = evicted?;
             self.metrics.evicted_blocks.inc_by(evicted.blocks);

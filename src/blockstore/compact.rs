@@ -81,7 +81,7 @@ impl Inner {
                 tokio::time::sleep(started.elapsed()).await;
             }
         }
-        let dead = self.db.write(move |tx| forget(tx, id)).await?;
+        let dead = self.db.write_to_free(move |tx| forget(tx, id)).await?;
         if !dead {
             // Some live record was not found: it is damaged.
             tracing::warn!(segment = id, "a segment with damaged records is not compacted");
@@ -139,7 +139,7 @@ impl Inner {
         let (inner, new) = (Arc::clone(self), Arc::clone(&appended));
         let copied = self
             .db
-            .write(move |tx| {
+            .write_to_free(move |tx| {
                 let mut edit = Edit::begin(tx)?;
                 for id in new.segments() {
                     let segment = edit.segment(id)?;

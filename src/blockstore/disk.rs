@@ -155,11 +155,9 @@ impl Disk {
 
 /// Fills `buffer` from `offset` on if that takes no waiting for the disk. False when it does, or
 /// when the file system cannot tell.
-pub(super) fn read_at_once(file: &File, buffer: &mut [u8], offset: u64) -> bool {
-    let length = buffer.len();
-    let read =
-        rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
-    read == Ok(length)
+pub(super) fn read_at_once(file: &File, into: &mut [IoSliceMut<'_>], offset: u64) -> bool {
+    let length = into.iter().map(|part| part.len()).sum();
+    rustix::io::preadv2(file, into, offset, ReadWriteFlags::NOWAIT) == Ok(length)
 }
 
 /// What an I/O error means to whoever asked.

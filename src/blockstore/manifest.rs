@@ -113,7 +113,7 @@ impl Inner {
         loop {
             let _collecting = self.collecting().await?;
             let inner = Arc::clone(self);
-            let more = self.db.write(move |tx| release_row(&inner, tx, manifest)).await;
+            let more = self.db.write_to_free(move |tx| release_row(&inner, tx, manifest)).await;
             self.holds.gone();
             if !more? {
                 return Ok(());

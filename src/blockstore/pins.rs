@@ -114,7 +114,7 @@ impl Store {
         let released = self
             .inner
             .db
-            .write(move |tx| {
+            .write_to_free(move |tx| {
                 let Some(row) = find_in(tx, &root)? else { return Ok(false) };
                 tx.remove(PINS, &root.to_bytes())?;
                 manifest::set_loose(tx, row.manifest, Loose::Released)?;

@@ -7,7 +7,7 @@
 //! for is read on a blocking thread, a bounded number of them at once.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::db::{Error, Transaction};
 
 use super::disk::{read_at_once, store_error};
 use super::index::{self, Edit, Row};
-use super::record::{self, Key};
+use super::record::{self, HEADER_BYTES, KEY_BYTES_MAX, Key};
 use super::{Inner, blocking, lock};
 
 /// How often a block is looked up anew because compaction moved it while it was read.
@@ -84,9 +84,9 @@ impl Inner {
             return Ok(Record::Damaged);
         }
         if let Some(file) = self.segments.opened(row.at.segment) {
-            let mut buffer = vec![0; row.record_bytes(&key) as usize];
-            if read_at_once(&file, &mut buffer, row.at.offset.into()) {
-                return Ok(check(&key, buffer));
+            let mut room = Room::new(&key, &row);
+            if read_at_once(&file, &mut room.parts(), row.at.offset.into()) {
+                return Ok(room.check(&key));
             }
         }
         let _permit = self.reads.acquire().await.map_err(|_| StoreError::Closed)?;
@@ -158,21 +158,47 @@ pub(super) fn read_record(file: &File, key: &Key, row: &Row) -> io::Result<Optio
     if row.length as usize > BLOCK_BYTES_MAX {
         return Ok(None);
     }
-    let mut buffer = vec![0; row.record_bytes(key) as usize];
-    match file.read_exact_at(&mut buffer, row.at.offset.into()) {
+    let mut room = Room::new(key, row);
+    match room.fill(file, row.at.offset.into()) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     }
-    Ok(match check(key, buffer) {
+    Ok(match room.check(key) {
         Record::Data(data) => Some(data),
         Record::Damaged | Record::Gone => None,
     })
 }
 
-fn check(key: &Key, record: Vec<u8>) -> Record {
-    match record::open(&record.into()) {
-        Some((found, data)) if found == *key => Record::Data(data),
-        _ => Record::Damaged,
+/// Room for a record. The data has its own, which takes no more memory than a block of its size:
+/// allocators round what is a little larger than a power of two up by a quarter.
+struct Room {
+    head: [u8; HEADER_BYTES + KEY_BYTES_MAX],
+    head_bytes: usize,
+    data: Vec<u8>,
+}
+
+impl Room {
+    fn new(key: &Key, row: &Row) -> Self {
+        let head_bytes = HEADER_BYTES + usize::from(key.length());
+        let head = [0; HEADER_BYTES + KEY_BYTES_MAX];
+        Self { head, head_bytes, data: vec![0; row.length as usize] }
+    }
+
+    fn parts(&mut self) -> [IoSliceMut<'_>; 2] {
+        let head = &mut self.head[..self.head_bytes];
+        [IoSliceMut::new(head), IoSliceMut::new(&mut self.data)]
+    }
+
+    fn fill(&mut self, file: &File, offset: u64) -> io::Result<()> {
+        file.read_exact_at(&mut self.head[..self.head_bytes], offset)?;
+        file.read_exact_at(&mut self.data, offset + self.head_bytes as u64)
+    }
+
+    fn check(self, key: &Key) -> Record {
+        match record::intact(&self.head[..self.head_bytes], &self.data) {
+            Some(found) if found == *key => Record::Data(self.data.into()),
+            _ => Record::Damaged,
+        }
     }
 }

@@ -131,15 +131,19 @@ impl Header {
 /// The key and the data of the record that `bytes` are, if it is whole and intact.
 pub(super) fn open(bytes: &Bytes) -> Option<(Key, Bytes)> {
     let header = Header::parse(bytes)?;
-    if u32::try_from(bytes.len()) != Ok(header.record_bytes()) {
-        return None;
-    }
     let data_at = HEADER_BYTES + usize::from(header.key_length);
-    let key = &bytes[HEADER_BYTES..data_at];
-    if checksum(key, &bytes[data_at..]) != header.checksum {
-        return None;
-    }
-    Some((Key::from_bytes(key)?, bytes.slice(data_at..)))
+    let (head, data) = bytes.split_at_checked(data_at)?;
+    Some((intact(head, data)?, bytes.slice(data_at..)))
+}
+
+/// The key of the record of which these are the head (header and multihash) and the data, if it is
+/// whole and intact.
+pub(super) fn intact(head: &[u8], data: &[u8]) -> Option<Key> {
+    let header = Header::parse(head)?;
+    let key = head.get(HEADER_BYTES..)?;
+    let whole = key.len() == usize::from(header.key_length)
+        && u32::try_from(data.len()) == Ok(header.data_length);
+    (whole && checksum(key, data) == header.checksum).then(|| Key::from_bytes(key))?
 }
 
 fn checksum(key: &[u8], data: &[u8]) -> u64 {
