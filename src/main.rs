@@ -26,7 +26,10 @@ fn main() -> ExitCode {
 
 fn on_runtime<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(work))
+    let outcome = runtime.block_on(work);
+    // A read of standard input that nobody waits for any more must not be waited for here.
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 fn load(args: &Args) -> Result<Loaded, Error> {
@@ -38,7 +41,8 @@ fn load(args: &Args) -> Result<Loaded, Error> {
 
 fn check_config(args: &Args) -> Result<(), Error> {
     let loaded = load(args)?;
-    say(&format!("the configuration is good; data is in {}", loaded.data_dir.display()))
+    say(&format!("the configuration is good; data is in {}", loaded.data_dir.display()));
+    Ok(())
 }
 
 /// Runs one command, on the node that runs or else on the store itself.
@@ -71,8 +75,11 @@ async fn serve(args: Args) -> Result<(), Error> {
     };
     let node = Node::start(&config, &data_dir).map_err(failed)?;
     match config.log.format {
-        LogFormat::Human => greet(node.info())?,
-        LogFormat::Json => tracing::info!(node = ?node.info(), "started"),
+        LogFormat::Human => greet(node.info()),
+        LogFormat::Json => {
+            let NodeInfo { gateway_url, api_url, admin_url, data_dir, .. } = node.info();
+            tracing::info!(gateway_url, api_url, admin_url, data_dir = %data_dir.display(), "runs");
+        }
     }
     stops.next().await;
     tracing::info!(grace_ms = config.http.grace_ms, "stopping; once more to end at once");
@@ -110,7 +117,7 @@ fn raise_file_limit() {
         setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
 }
 
-fn greet(node: &NodeInfo) -> Result<(), Error> {
+fn greet(node: &NodeInfo) {
     let NodeInfo { gateway_url, api_url, admin_url, data_dir, .. } = node;
     let version = env!("CARGO_PKG_VERSION");
     let add = add_line(data_dir);
@@ -121,7 +128,7 @@ fn greet(node: &NodeInfo) -> Result<(), Error> {
          \n  metrics   {admin_url}/metrics\
          \n  data      {}\n",
         data_dir.display(),
-    ))
+    ));
 }
 
 /// The command that uploads to the node here; it finds the usual directory by itself.
@@ -134,8 +141,9 @@ fn add_line(data_dir: &Path) -> String {
 }
 
 /// Says something to whoever started the process; results alone go to standard output.
-fn say(text: &str) -> Result<(), Error> {
-    Ok(writeln!(std::io::stderr(), "{text}")?)
+fn say(text: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn failed(error: app::Error) -> Error {

@@ -41,7 +41,10 @@ impl Log {
     pub fn install(&self) {
         // It was checked when it was read.
         let filter = EnvFilter::try_new(&self.level).unwrap_or_default();
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(|| Lines)
+            .log_internal_errors(false);
         // Who set a subscriber before has more to say in this.
         let _ = match self.format {
             Format::Human => builder.with_ansi(false).try_init(),

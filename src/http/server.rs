@@ -14,6 +14,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -82,6 +83,31 @@ impl Default for Limits {
     }
 }
 
+/// What answers the requests of one connection. (An alias: whatever fits is one.)
+pub(super) trait HttpService:
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Send
+    + 'static
+{
+    /// The body of its responses.
+    type Body: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync>
+        + Send
+        + 'static;
+}
+
+impl<S, B> HttpService for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    type Body = B;
+}
+
 /// A listener that is being served.
 #[derive(Debug)]
 pub struct Server {
@@ -91,21 +117,12 @@ pub struct Server {
 
 /// Serves what comes in at `listener`; `service` makes the service of one connection.
 #[must_use]
-pub(super) fn serve<S, B>(
+pub(super) fn serve<S: HttpService>(
     listener: Listener,
     limits: Limits,
     metrics: ListenerMetrics,
     service: impl Fn(Arc<Client>) -> S + Send + 'static,
-) -> Server
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Send
-        + 'static,
-    S::Future: 'static,
-    B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync>
-        + Send
-        + 'static,
-{
+) -> Server {
     let server = Server { tasks: Tasks::new(), cut: CancellationToken::new() };
     let acceptor = Acceptor {
         permits: Arc::new(Semaphore::new(limits.connections_max)),
@@ -139,16 +156,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run<S, B>(self, listener: Listener, service: impl Fn(Arc<Client>) -> S)
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-            + Send
-            + 'static,
-        S::Future: 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync>
-            + Send
-            + 'static,
-    {
+    async fn run<S: HttpService>(self, listener: Listener, service: impl Fn(Arc<Client>) -> S) {
         let stop = self.tasks.stop_token();
         let mut warned: Option<Instant> = None;
         loop {
@@ -182,21 +190,13 @@ impl Acceptor {
         }
     }
 
-    fn begin<S, B>(
+    fn begin<S: HttpService>(
         &self,
         stream: Stream,
         peer: Option<std::net::SocketAddr>,
         permit: Option<OwnedSemaphorePermit>,
         service: &impl Fn(Arc<Client>) -> S,
-    ) where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-            + Send
-            + 'static,
-        S::Future: 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync>
-            + Send
-            + 'static,
-    {
+    ) {
         let Ok(client) = self.shared.client(peer) else {
             self.metrics.refused_address.inc();
             return;

@@ -237,36 +237,4 @@ fn punctual<S: Stacked<B>, B: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(uri: &str, version: Version, headers: &[(&str, &str)], expected: Result<(), Framing>) {
-        let mut request = Request::builder().uri(uri).version(version);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(()).unwrap();
-        assert_eq!(check_framing(&request, true), expected, "{uri} {headers:?}");
-    }
-
-    #[test]
-    fn a_request_must_be_readable_in_one_way_only() {
-        const HOST: (&str, &str) = ("host", "a");
-        let te = |value| ("transfer-encoding", value);
-        check("/", Version::HTTP_11, &[HOST], Ok(()));
-        check("/", Version::HTTP_11, &[], Err(Framing::Host));
-        check("/", Version::HTTP_11, &[HOST, HOST], Err(Framing::Host));
-        check("/", Version::HTTP_10, &[], Ok(()));
-        check("/", Version::HTTP_10, &[HOST, HOST], Err(Framing::Host));
-        check("http://A/", Version::HTTP_11, &[HOST], Ok(()));
-        check("http://b/", Version::HTTP_11, &[HOST], Err(Framing::Authority));
-        check("http://b/", Version::HTTP_2, &[HOST], Err(Framing::Authority));
-        check("http://b/", Version::HTTP_2, &[], Ok(()));
-        check("/", Version::HTTP_11, &[HOST, te("chunked")], Ok(()));
-        check("/", Version::HTTP_11, &[HOST, te("Chunked")], Ok(()));
-        for encodings in [vec![te("gzip, chunked")], vec![te("chunked"), te("chunked")]] {
-            let headers: Vec<_> = [HOST].into_iter().chain(encodings).collect();
-            check("/", Version::HTTP_11, &headers, Err(Framing::TransferEncoding));
-        }
-    }
-}
+mod tests;

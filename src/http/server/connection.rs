@@ -1,12 +1,9 @@
 //! One connection: which protocol it speaks, and its life from there.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -14,10 +11,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::Limits;
 use super::client::Client;
 use super::io::{Counted, Lines};
 use super::watch::{Verdict, Watch, Why};
+use super::{HttpService, Limits};
 use crate::task::Tasks;
 
 /// Streams that an HTTP/2 client may have open.
@@ -41,7 +38,7 @@ pub(super) struct Context {
 }
 
 /// Serves a connection to its end, and says why that came, if it was we who brought it.
-pub(super) async fn serve<IO, S, B>(
+pub(super) async fn serve<IO, S>(
     mut socket: IO,
     client: Arc<Client>,
     service: S,
@@ -49,13 +46,7 @@ pub(super) async fn serve<IO, S, B>(
 ) -> Option<Why>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Send
-        + 'static,
-    S::Future: 'static,
-    B: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync>
-        + Send
-        + 'static,
+    S: HttpService,
 {
     let Context { limits, tasks, drain, cut } = context;
     let accepted = Instant::now();

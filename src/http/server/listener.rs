@@ -36,7 +36,8 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 // Heads and bodies are written together, so waiting for more would only delay.
-                stream.set_nodelay(true)?;
+                // Where that fails, the client is gone, and reading will tell.
+                let _ = stream.set_nodelay(true);
                 Ok((Stream::Tcp(stream), Some(peer)))
             }
             Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), None)),
