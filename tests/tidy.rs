@@ -2,6 +2,8 @@
 //! with what. Each check is a pure function from texts to sentences, and has a test beside it that
 //! shows it red.
 
+#![allow(clippy::unwrap_used, reason = "these are all tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
