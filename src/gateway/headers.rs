@@ -19,7 +19,7 @@ pub(super) const LISTING: HeaderValue =
     HeaderValue::from_static("public, max-age=604800, stale-while-revalidate=2678400");
 
 const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
-const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
+pub(super) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
 const ALLOW_HEADERS: HeaderValue =
     HeaderValue::from_static("Content-Type, Range, User-Agent, X-Requested-With");

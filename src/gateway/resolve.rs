@@ -36,6 +36,17 @@ impl Named {
         let text = root_text(path, &original);
         Self { terminus: path.root, roots: value(text.clone()), path: value(original), text }
     }
+
+    /// The same, with the root and what each name led to.
+    pub(super) fn with_roots(self, roots: &[Cid]) -> Self {
+        let mut all = Vec::with_capacity(64 * roots.len());
+        all.extend_from_slice(self.roots.as_bytes());
+        for root in roots.iter().skip(1) {
+            all.push(b',');
+            all.extend_from_slice(root.to_string().as_bytes());
+        }
+        Self { roots: value(all.into()), ..self }
+    }
 }
 
 /// The text of the root's CID: as it stands in the path where that is its usual form.
@@ -72,17 +83,9 @@ pub(super) async fn resolve(
             Step::Done => break,
         }
     }
-    let original = Bytes::copy_from_slice(path.original.as_bytes());
-    let mut roots = Vec::with_capacity(64 * walk.roots().len());
-    roots.extend_from_slice(&root_text(path, &original));
-    let mut text = Bytes::new();
-    for root in walk.roots().iter().skip(1) {
-        text = root.to_string().into();
-        roots.push(b',');
-        roots.extend_from_slice(&text);
-    }
+    let named = Named::unresolved(path).with_roots(walk.roots());
     let terminus = walk.terminus().unwrap_or(path.root);
-    Ok(Named { terminus, text, path: value(original), roots: value(roots.into()) })
+    Ok(Named { terminus, text: terminus.to_string().into(), ..named })
 }
 
 /// Tells a path that leads nowhere from blocks that cannot be read.

@@ -240,6 +240,24 @@ async fn every_entity_tag_belongs_to_one_body() {
 }
 
 #[tokio::test]
+async fn roots_are_what_each_name_led_to_in_every_format() {
+    let world = world();
+    let file = world.store.add_file(b"estuary", 100).unwrap();
+    let inner = world.store.add_directory([("file", file)]).unwrap();
+    let outer = world.store.add_directory([("inner", inner)]).unwrap();
+    let path = format!("/ipfs/{outer}/inner/file");
+    for query in ["", "?format=raw", "?format=car", "?format=car&dag-scope=block"] {
+        let answer = world.get(&format!("{path}{query}")).await;
+        assert_eq!(answer.header("x-ipfs-roots"), format!("{outer},{inner},{file}"), "{query}");
+        let held = [("if-none-match", answer.header("etag"))];
+        let again = world.ask(Method::GET, &format!("{path}{query}"), &held).await;
+        assert_eq!(again.status, 304, "{query}");
+        let roots = again.headers.get("x-ipfs-roots").is_some();
+        assert_eq!(roots, !query.contains("car"), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_missing_is_404_before_the_head_and_a_cut_after_it() {
     let world = world();
     let cid = world.store.add_file(&bytes(10_000), 1000).unwrap();

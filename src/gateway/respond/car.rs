@@ -35,7 +35,11 @@ pub(super) fn not_modified(request: &ContentRequest, params: &CarParams) -> Opti
     let held = request.if_none_match.as_ref()?;
     let etag = etag(&request.path, params);
     headers::matches(held, &etag).then(|| {
-        let headers = car_headers(request, params, etag);
+        let mut headers = car_headers(request, params, etag, &Named::unresolved(&request.path));
+        if !request.path.segments.is_empty() {
+            // What the names lead to was not looked up.
+            headers.remove(headers::X_IPFS_ROOTS);
+        }
         headers::response(StatusCode::NOT_MODIFIED, headers, Body::empty())
     })
 }
@@ -59,7 +63,8 @@ pub(super) async fn car(
         Error::Content(error) => resolve::failed(&request.path, error),
         other => other,
     })?;
-    let headers = car_headers(request, &params, etag(&request.path, &params));
+    let named = Named::unresolved(&request.path).with_roots(body.walk.roots());
+    let headers = car_headers(request, &params, etag(&request.path, &params), &named);
     let body =
         if request.head { Body::empty() } else { Body::car(body, responder.streams.clone()) };
     Ok(headers::response(StatusCode::OK, headers, body))
@@ -88,9 +93,13 @@ fn etag(path: &ContentPath, params: &CarParams) -> HeaderValue {
     headers::quoted(&[path.root.to_string().as_bytes(), suffix.as_bytes()])
 }
 
-fn car_headers(request: &ContentRequest, params: &CarParams, etag: HeaderValue) -> HeaderMap {
-    let named = Named::unresolved(&request.path);
-    let mut headers = headers::content(request, &named, etag, headers::IMMUTABLE);
+fn car_headers(
+    request: &ContentRequest,
+    params: &CarParams,
+    etag: HeaderValue,
+    named: &Named,
+) -> HeaderMap {
+    let mut headers = headers::content(request, named, etag, headers::IMMUTABLE);
     // The client may have asked for any order: what it gets is depth first.
     let media_type = if params.duplicates {
         "application/vnd.ipld.car; version=1; order=dfs; dups=y"
