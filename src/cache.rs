@@ -3,8 +3,8 @@
 //! **Invariant:** holds verified blocks only, keyed by multihash: one entry whatever the codec or
 //! version of the CID it was asked by.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use moka::policy::EvictionPolicy;
@@ -42,10 +42,30 @@ crate::metrics! {
     }
 }
 
+/// A place in the cache. moka drops what it evicts some time later, dozens of entries a thread; so
+/// that their bytes are not held meanwhile, an eviction empties the place.
+#[derive(Debug, Clone)]
+struct Place(Arc<Mutex<Bytes>>);
+
+impl Place {
+    fn of(data: &Bytes) -> Self {
+        Self(Arc::new(Mutex::new(data.clone())))
+    }
+
+    /// The block's bytes; none once it was evicted. A block without bytes is the same.
+    fn data(&self) -> Bytes {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn empty(&self) {
+        drop(std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+}
+
 /// The cache: frequency decides what stays (TinyLFU), size what it costs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BlockCache {
-    blocks: moka::sync::Cache<Mh, Bytes>,
+    blocks: moka::sync::Cache<Mh, Place>,
     undecided_bytes: Arc<AtomicU64>,
     metrics: Metrics,
 }
@@ -56,9 +76,10 @@ impl BlockCache {
     pub fn new(config: &Config, metrics: Metrics) -> Self {
         let blocks = moka::sync::Cache::builder()
             .max_capacity(config.bytes_max)
-            .weigher(|_: &Mh, data: &Bytes| {
-                u32::try_from(data.len() + ENTRY_OVERHEAD_BYTES).unwrap_or(u32::MAX)
+            .weigher(|_: &Mh, place: &Place| {
+                u32::try_from(place.data().len() + ENTRY_OVERHEAD_BYTES).unwrap_or(u32::MAX)
             })
+            .eviction_listener(|_, place: Place, _| place.empty())
             .eviction_policy(EvictionPolicy::tiny_lfu())
             .build();
         Self { blocks, undecided_bytes: Arc::default(), metrics }
@@ -67,13 +88,13 @@ impl BlockCache {
     /// The block, under the CID it is asked by.
     #[must_use]
     pub fn get(&self, cid: &Cid) -> Option<Block> {
-        match self.blocks.get(cid.hash()) {
-            Some(data) => {
+        match self.blocks.get(cid.hash()).map(|place| place.data()) {
+            Some(data) if !data.is_empty() => {
                 self.metrics.hits.inc();
                 // It was verified against this multihash before it was inserted.
                 Some(Block::from_checked_record(*cid, data))
             }
-            None => {
+            _ => {
                 self.metrics.misses.inc();
                 None
             }
@@ -88,7 +109,10 @@ impl BlockCache {
 
     /// Keeps a block for as long as others are not worth more.
     pub fn insert(&self, block: &Block) {
-        self.blocks.insert(*block.cid().hash(), block.data().clone());
+        if block.data().is_empty() {
+            return; // it costs more here than where it comes from
+        }
+        self.blocks.insert(*block.cid().hash(), Place::of(block.data()));
         let bytes = block.data().len() as u64;
         if self.undecided_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > UNDECIDED_BYTES_MAX {
             self.undecided_bytes.store(0, Ordering::Relaxed);
@@ -126,6 +150,19 @@ mod tests {
         let other = Cid::new_v1(codec::DAG_PB, *block.cid().hash());
         assert_eq!(cache.get(&other).unwrap().cid(), &other);
         assert_eq!(cache.metrics.hits.get(), 1);
+    }
+
+    #[test]
+    fn the_bytes_of_what_was_evicted_are_given_back_at_once() {
+        let cache = cache(4 << 20);
+        let data: Vec<Bytes> =
+            (0..40_u32).map(|n| n.to_le_bytes().repeat(256 << 10).into()).collect();
+        for data in &data {
+            cache.insert(&Block::sha2_256(codec::RAW, data.clone()).unwrap());
+        }
+        cache.blocks.run_pending_tasks();
+        let held = data.iter().filter(|data| !data.is_unique()).count();
+        assert!(held <= 4, "{held} blocks of 1 MiB are held");
     }
 
     #[test]
