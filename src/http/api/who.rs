@@ -11,7 +11,7 @@ use http::request::Parts as Head;
 use super::State;
 use super::error::ApiError;
 use crate::accounts::{self, OPERATOR, Scope, Secret};
-use crate::http::auth::{PAGE_TOKEN, Peer, Refused};
+use crate::http::auth::{Asked, PAGE_TOKEN, Peer, Refused};
 use crate::upload::Whose;
 
 /// Whoever may upload: a key of any scope, or the console page.
@@ -110,14 +110,17 @@ fn by_page(head: &Head, state: &State, peer: Option<Peer>) -> Result<Who, ApiErr
     let shown = head.headers.contains_key(PAGE_TOKEN);
     let refused = match peer {
         None => Refused::Peer,
-        Some(peer) => match state.page.may_act(peer, &head.uri, &head.headers) {
-            Ok(()) => return Ok(Who { account: OPERATOR, scope: Scope::User, key: None }),
-            Err(refused) => refused,
-        },
+        Some(peer) => {
+            let (uri, headers) = (&head.uri, &head.headers);
+            match state.page.may_act(&Asked { peer, version: head.version, uri, headers }) {
+                Ok(()) => return Ok(Who { account: OPERATOR, scope: Scope::User, key: None }),
+                Err(refused) => refused,
+            }
+        }
     };
     match refused {
         // Neither key nor token: what is missing is a key.
-        Refused::Peer | Refused::Token if !shown => Err(ApiError::no_key()),
+        Refused::Peer | Refused::Proxy | Refused::Token if !shown => Err(ApiError::no_key()),
         refused => Err(refused.into()),
     }
 }
