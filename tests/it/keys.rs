@@ -156,19 +156,18 @@ async fn a_key_is_taken_from_the_header_alone() {
 }
 
 #[tokio::test]
-async fn wrong_keys_are_soon_refused_unread() {
+async fn wrong_keys_are_soon_refused_and_right_ones_never() {
     let node = Estuary::start().await;
     let good = key(&node, "user").await;
     let wrong = "EST00000000-0000-4000-8000-000000000000ARY";
     for _ in 0..10 {
         assert_eq!(ask(&node, Method::GET, "/viewer", wrong).await.status, 401);
     }
-    for key in [wrong, &good] {
-        let answer = ask(&node, Method::GET, "/viewer", key).await;
-        assert_refused(&answer, 429, "too many wrong keys", "an eleventh try");
-        assert_eq!(answer.header("retry-after"), Some("60"));
-    }
-    // Nobody is locked out who shows no key.
+    let answer = ask(&node, Method::GET, "/viewer", wrong).await;
+    assert_refused(&answer, 429, "too many wrong keys", "an eleventh try");
+    assert_eq!(answer.header("retry-after"), Some("60"));
+    // Strangers behind the same proxy lock nobody out.
+    assert_eq!(ask(&node, Method::GET, "/viewer", &good).await.status, 200);
     assert_eq!(node.ask_api(request(Method::GET, "/")).await.status, 200);
 }
 

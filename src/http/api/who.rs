@@ -81,9 +81,6 @@ fn authenticate(head: &Head, state: &State, needed: Scope) -> Result<Who, ApiErr
         return by_page(head, state, peer);
     }
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    if state.attempts.exhausted(address) {
-        return Err(ApiError::attempts());
-    }
     let checked = bearer(&head.headers).and_then(|secret| {
         state.parts.accounts.check(&secret).map_err(|error| match error {
             accounts::Error::Unknown => ApiError::bad_key("no such API key"),
@@ -93,9 +90,15 @@ fn authenticate(head: &Head, state: &State, needed: Scope) -> Result<Who, ApiErr
     let key = match checked {
         Ok(key) => key,
         Err(error) => {
-            if error.is_unauthorized() {
-                state.attempts.failed(address);
+            if !error.is_unauthorized() {
+                return Err(error);
             }
+            // Only now: who shows a right key is not locked out by strangers behind the same
+            // proxy, and no number of tries finds one.
+            if state.attempts.exhausted(address) {
+                return Err(ApiError::attempts());
+            }
+            state.attempts.failed(address);
             return Err(error);
         }
     };
