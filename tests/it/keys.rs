@@ -110,6 +110,25 @@ async fn accounts_neither_see_nor_touch_each_others_things() {
 }
 
 #[tokio::test]
+async fn a_key_ends_no_key_of_a_higher_scope() {
+    let node = Estuary::start().await;
+    let admin = key(&node, "admin").await;
+    // What an admin key makes belongs to its account.
+    let made = ask(&node, Method::POST, "/user/api-keys?perms=user", &admin).await.json();
+    let user = made["token"].as_str().unwrap();
+    let listed = ask(&node, Method::GET, "/user/api-keys", &admin).await.json();
+    let is_admin = |key: &&Value| key["perms"] == "admin";
+    let id = listed.as_array().unwrap().iter().find(is_admin).unwrap()["id"].clone();
+    for name in [admin.as_str(), id.as_str().unwrap()] {
+        let ended = ask(&node, Method::DELETE, &format!("/user/api-keys/{name}"), user).await;
+        assert_refused(&ended, 403, "higher scope", "an admin key by a user key");
+    }
+    assert_eq!(ask(&node, Method::GET, "/viewer", &admin).await.status, 200);
+    let own = format!("/user/api-keys/{user}");
+    assert_eq!(ask(&node, Method::DELETE, &own, user).await.status, 200);
+}
+
+#[tokio::test]
 async fn keys_are_described_as_the_original_does() {
     let node = Estuary::start().await;
     let user = key(&node, "user").await;
