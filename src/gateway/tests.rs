@@ -298,6 +298,7 @@ async fn bad_requests_are_told_what_is_wrong() {
         ("/ipfs/?uri=http://evil.example/".to_owned(), 400, "uri"),
         ("/ipfs/?uri=ipfs:////evil.example".to_owned(), 400, "uri"),
         ("/ipfs/?uri=ipfs://x/..//evil".to_owned(), 400, "uri"),
+        ("/ipfs/?uri=ipfs://x/%252e./evil".to_owned(), 400, "uri"),
         ("/elsewhere".to_owned(), 404, "/ipfs/"),
     ] {
         let answer = world.get(&uri).await;
@@ -307,8 +308,15 @@ async fn bad_requests_are_told_what_is_wrong() {
         assert_eq!(answer.header("access-control-allow-origin"), "*");
         assert_eq!(answer.text().lines().count(), 1);
     }
-    let redirect = world.get(&format!("/ipfs/?uri=ipfs%3A%2F%2F{cid}%2Fa%20b")).await;
-    assert_eq!(redirect.header("location"), format!("/ipfs/{cid}/a%20b"));
+    // The second is what browsers send: a URI has escapes of its own.
+    for (path, location) in [
+        ("a%20b", "a%20b"),
+        ("a%2520b%2Fc..d", "a%20b/c..d"),
+        ("100%2525%2F%25C5%25BA%252F", "100%25/%C5%BA%2F"),
+    ] {
+        let redirect = world.get(&format!("/ipfs/?uri=ipfs%3A%2F%2F{cid}%2F{path}")).await;
+        assert_eq!(redirect.header("location"), format!("/ipfs/{cid}/{location}"));
+    }
     for method in [Method::PUT, Method::DELETE, Method::TRACE, Method::POST] {
         let answer = world.ask(method, &format!("/ipfs/{cid}"), &[("x-marker", "echo")]).await;
         assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD, OPTIONS"));
