@@ -8,6 +8,7 @@ mod console;
 mod error;
 mod metrics;
 mod network;
+mod readiness;
 mod router;
 mod server;
 mod stack;
@@ -23,6 +24,7 @@ use crate::gateway::Gateway;
 pub use admin::Admin;
 pub use metrics::Metrics;
 pub use network::{Network, NotANetwork};
+pub use readiness::Readiness;
 pub use server::{Limits, Listener, Server};
 
 use stack::{Manners, stack};
