@@ -327,6 +327,32 @@ async fn bad_requests_are_told_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn what_a_car_must_hold_back_for_its_header_is_bounded() {
+    let world = world();
+    let mut inner = world.raw("x");
+    let mut path = String::new();
+    for _ in 0..17 {
+        // A map of a link and of nearly as many bytes as a block may have.
+        let padding = vec![0; (2 << 20) - 100];
+        let mut map = b"\xa2\x61a\xd8\x2a\x58\x25\0".to_vec();
+        map.extend_from_slice(&inner.to_bytes());
+        map.extend_from_slice(b"\x61p\x5a");
+        map.extend_from_slice(&u32::try_from(padding.len()).unwrap().to_be_bytes());
+        map.extend_from_slice(&padding);
+        let block = Block::sha2_256(codec::DAG_CBOR, map.into()).unwrap();
+        world.store.insert([block.clone()]);
+        inner = *block.cid();
+        path.push_str("/a");
+    }
+    let answer = world.get(&format!("/ipfs/{inner}{path}?format=raw")).await;
+    assert_eq!((answer.status, answer.text()), (200, "x"));
+    let answer = world.get(&format!("/ipfs/{inner}{path}?format=car")).await;
+    assert_eq!(answer.status, 422);
+    let shorter = world.get(&format!("/ipfs/{inner}/a/a?format=car&dag-scope=block")).await;
+    assert!(shorter.status == 200 && shorter.whole && shorter.body.len() > 6_000_000);
+}
+
+#[tokio::test]
 async fn names_in_listings_and_headers_stay_text() {
     let world = world();
     let file = world.raw("x");
