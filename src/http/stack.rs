@@ -16,6 +16,7 @@ use super::body::Body;
 use super::error::{Error, Framing};
 use super::metrics::ListenerMetrics;
 use super::server::Client;
+use crate::accounts::Secret;
 
 /// What a listener asks of its stack.
 #[derive(Debug, Clone)]
@@ -90,10 +91,20 @@ fn traced<S: Stacked<B>, B: Send + 'static>(mut inner: S, client: Arc<Client>) -
             "request",
             number = client.number(),
             method = %request.method(),
-            path = %request.uri().path(),
+            path = %without_keys(request.uri().path()),
         );
         inner.call(request).instrument(span)
     })
+}
+
+/// A path as it may be logged. A key that is to end can be named by its text, and goes on to hold
+/// where that is refused.
+fn without_keys(path: &str) -> String {
+    let shown = |segment| {
+        let text = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
+        if Secret::parse(&text).is_some() { "(key)" } else { segment }
+    };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
 /// Counts requests and bytes, and times answers.

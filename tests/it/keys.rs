@@ -221,9 +221,19 @@ async fn a_key_shows_up_nowhere_but_where_it_is_made() {
     for answer in [added, refused, listed, metrics] {
         assert!(!answer.text().contains(&key) && !format!("{:?}", answer.headers).contains(&key));
     }
+    // A key that is named by its text stands in a path, which a log has, and may go on to hold.
+    let unended = request(Method::DELETE, &format!("/user/api-keys/{key}"));
+    assert_eq!(send(node.api, unended).await.status, 401);
+    let escaped = key.replace('-', "%2D");
+    let twice = format!("/user/api-keys/{key}/{escaped}");
+    assert_eq!(send(node.api, request(Method::DELETE, &twice)).await.status, 404);
+    let ended = program(node.dir.path()).args(["key", "revoke", &key]).output().unwrap();
+    assert!(ended.status.success());
     node.signal(rustix::process::Signal::TERM);
     assert!(node.wait().await.success());
-    assert!(!node.said().contains(&key), "the log has it");
+    let said = node.said();
+    assert!(said.contains("/user/api-keys/") && said.contains("method=DELETE"), "{said}");
+    assert!(!said.contains(&key) && !said.contains(&escaped), "the log has it");
     let mut dirs = vec![node.dir.path().to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in dir.read_dir().unwrap().map(Result::unwrap) {
