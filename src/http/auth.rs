@@ -72,8 +72,17 @@ impl Page {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let port = address.port();
-        let own = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
-        let mut hosts = Vec::from(own);
+        let mut hosts = Vec::new();
+        for name in ["127.0.0.1", "localhost", "[::1]"] {
+            hosts.push(format!("{name}:{port}"));
+            // Browsers leave out the port that is usual.
+            if port == 80 {
+                hosts.push(name.to_owned());
+            }
+        }
+        if address.ip().is_loopback() {
+            hosts.push(address.to_string());
+        }
         hosts.extend(names.iter().map(|name| name.to_ascii_lowercase()));
         Ok(Self { token: HEXLOWER.encode(&random), hosts })
     }
@@ -154,6 +163,24 @@ mod tests {
         let asked = Asked { peer: peer_address, version, uri: &uri, headers: &map };
         let got = page.may_act(&asked);
         assert_eq!(got, expected, "{peer} {headers:?}");
+    }
+
+    #[test]
+    fn the_page_goes_by_the_name_that_a_browser_gives_its_listener() {
+        for (listens, host) in [
+            ("127.0.0.2:3004", "127.0.0.2:3004"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("[::1]:80", "[::1]"),
+            ("0.0.0.0:80", "localhost"),
+        ] {
+            let page = Page::new(listens.parse().unwrap(), &[]).unwrap();
+            let origin = format!("http://{host}");
+            let token = (PAGE_TOKEN, page.token());
+            check(&page, HOME, &[("host", host), ("origin", &origin), token], Ok(()));
+            for host in ["0.0.0.0", "0.0.0.0:80", "evil.example", ""] {
+                check(&page, HOME, &[("host", host), token], Err(Refused::Host));
+            }
+        }
     }
 
     #[test]
