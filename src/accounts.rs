@@ -202,8 +202,9 @@ impl Accounts {
         Ok(found)
     }
 
-    /// Ends a key at once: named by its text, its hash or its id; of any account, or of one.
-    pub async fn revoke(&self, name: &str, account: Option<u64>) -> Result<KeyRow, Error> {
+    /// Ends a key at once: named by its text, its hash or its id; any key, or one of an account
+    /// and of at most a scope.
+    pub async fn revoke(&self, name: &str, of: Option<(u64, Scope)>) -> Result<KeyRow, Error> {
         let hash = match Secret::parse(name) {
             Some(secret) => secret.hash().to_vec(),
             None => HEXLOWER_PERMISSIVE.decode(name.as_bytes()).map_err(|_| Error::Unknown)?,
@@ -217,8 +218,13 @@ impl Accounts {
                 let found = rows.into_iter().find(|(key, _)| key.starts_with(&hash));
                 let (key, row) = found.ok_or(Error::Unknown)?;
                 let row = read(&row)?;
-                if account.is_some_and(|account| account != row.account) {
-                    return Err(Error::Unknown);
+                if let Some((account, scope)) = of {
+                    if account != row.account {
+                        return Err(Error::Unknown);
+                    }
+                    if row.scope > scope {
+                        return Err(Error::Above);
+                    }
                 }
                 tx.remove(KEYS, &key)?;
                 tx.remove(USED, &key)?;
@@ -262,6 +268,9 @@ pub enum Error {
     /// No such key, or one that was revoked.
     #[error("no such key")]
     Unknown,
+    /// A key of more scope than whoever would end it has.
+    #[error("a key of a higher scope is not ended by this one")]
+    Above,
     /// The key's time is over.
     #[error("the key has expired")]
     Expired,

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::db::{self, Db};
 use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
-use crate::http::{self, Admin, Listener, Server};
+use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::retrieval::{self, Retriever};
 use crate::task::{Tasks, now_unix};
@@ -97,6 +97,9 @@ pub struct App {
     gateway: Gateway,
     accounts: Accounts,
     upload: Upload,
+    readiness: Arc<Readiness>,
+    /// Cancelled when the node begins to stop.
+    draining: CancellationToken,
     tasks: Tasks,
     db: Db,
     /// Last, for it is given back when all else is gone.
@@ -131,6 +134,11 @@ impl App {
         let metrics = upload::Metrics::register(&registry)?;
         let upload = Upload::new(store.clone(), db.clone(), &config.upload, metrics);
 
+        let draining = CancellationToken::new();
+        let free_bytes_min = config.blockstore.free_bytes_min;
+        let readiness = Readiness::new(db.clone(), store.clone(), free_bytes_min, draining.clone());
+        let readiness = Arc::new(readiness);
+
         let (config, started) = (config.clone(), now_unix());
         Ok(Self {
             config,
@@ -141,6 +149,8 @@ impl App {
             gateway,
             accounts,
             upload,
+            readiness,
+            draining,
             tasks,
             db,
             data_dir,
@@ -155,6 +165,7 @@ impl App {
             retriever: self.retriever.clone(),
             gateway: self.gateway.clone(),
             accounts: self.accounts.clone(),
+            readiness: Arc::clone(&self.readiness),
             node: Arc::new(node),
         }
     }
@@ -207,7 +218,6 @@ impl App {
 pub struct Node {
     app: App,
     info: NodeInfo,
-    draining: CancellationToken,
     /// The gateway, the API and the operator's socket.
     fronts: [Server; 3],
     admin: Server,
@@ -239,7 +249,6 @@ impl Node {
         let info = app.node(gateway.address, api.address, admin.address);
         let parts = app.parts(info.clone());
         let metrics = http::Metrics::register(&app.registry)?;
-        let draining = CancellationToken::new();
         let fronts = [
             http::serve_gateway(gateway.listener, app.gateway.clone(), config, &metrics),
             http::serve_api(api.listener, parts.clone().router()?, config, &metrics),
@@ -250,15 +259,9 @@ impl Node {
                 &metrics,
             ),
         ];
-        let service = Admin::new(
-            app.registry.clone(),
-            app.db.clone(),
-            app.store.clone(),
-            app.config.blockstore.free_bytes_min,
-            draining.clone(),
-        );
+        let service = Admin::new(app.registry.clone(), Arc::clone(&app.readiness));
         let admin = http::serve_admin(admin.listener, service, config, &metrics);
-        Ok(Self { app, info, draining, fronts, admin, socket: socket.file })
+        Ok(Self { app, info, fronts, admin, socket: socket.file })
     }
 
     /// What it says of itself.
@@ -276,7 +279,7 @@ impl Node {
     /// Says on `/readyz` that it stops, accepts no more, lets what is under way finish within the
     /// grace, and closes the rooms. False when something had to be cut short.
     pub async fn stop(self) -> Result<bool, Error> {
-        self.draining.cancel();
+        self.app.draining.cancel();
         let grace = Duration::from_millis(self.app.config.http.grace_ms);
         let [gateway, api, operator] = self.fronts.map(|front| front.stop(grace));
         let (gateway, api, operator) = tokio::join!(gateway, api, operator);

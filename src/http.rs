@@ -8,6 +8,7 @@ mod console;
 mod error;
 mod metrics;
 mod network;
+mod readiness;
 mod router;
 mod server;
 mod stack;
@@ -23,6 +24,7 @@ use crate::gateway::Gateway;
 pub use admin::Admin;
 pub use metrics::Metrics;
 pub use network::{Network, NotANetwork};
+pub use readiness::Readiness;
 pub use server::{Limits, Listener, Server};
 
 use stack::{Manners, stack};
@@ -119,8 +121,11 @@ pub fn serve_gateway(
     metrics: &Metrics,
 ) -> Server {
     let gateway = Arc::new(gateway);
-    let manners =
-        Manners { patience: Some(Duration::from_millis(config.answer_timeout_ms)), bodies: false };
+    let manners = Manners {
+        patience: Some(Duration::from_millis(config.answer_timeout_ms)),
+        bodies: false,
+        public: true,
+    };
     let limits = Limits { strict_lines: true, ..config.limits() };
     let metrics = metrics.of("gateway");
     server::serve(listener, limits, metrics.clone(), move |client| {
@@ -162,7 +167,7 @@ fn serve_routes(
     limits: Limits,
     metrics: metrics::ListenerMetrics,
 ) -> Server {
-    let manners = Manners { patience: None, bodies: true };
+    let manners = Manners { patience: None, bodies: true, public: false };
     server::serve(listener, limits, metrics.clone(), move |client| {
         stack(router::routes(router.clone(), Arc::clone(&client)), &client, &metrics, &manners)
     })
@@ -172,7 +177,7 @@ fn serve_routes(
 #[must_use]
 pub fn serve_admin(listener: Listener, admin: Admin, config: &Config, metrics: &Metrics) -> Server {
     let admin = Arc::new(admin);
-    let manners = Manners { patience: None, bodies: false };
+    let manners = Manners { patience: None, bodies: false, public: false };
     let limits =
         Limits { connections_max: ADMIN_CONNECTIONS_MAX, strict_lines: true, ..config.limits() };
     let metrics = metrics.of("admin");

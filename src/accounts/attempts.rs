@@ -9,7 +9,7 @@ const FAILS_MAX: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 const ADDRESSES_MAX: usize = 4096;
 
-/// Counts wrong keys by address (IPv6: by /64), so that nobody can try many.
+/// Counts wrong keys by address (IPv6: by /64), so that whoever tries many is told to stop.
 #[derive(Debug, Default)]
 pub struct Attempts {
     fails: Mutex<HashMap<IpAddr, Fails>>,

@@ -44,7 +44,7 @@ pub type Local = Router;
 impl Node {
     /// The node that listens on `socket`, if one does.
     pub async fn running(data_dir: &Path, socket: &Path) -> Result<Option<Self>, Error> {
-        match UnixStream::connect(socket).await {
+        match connect(socket).await {
             Ok(_) => Ok(Some(Self::new(data_dir, Reach::Socket(socket.to_owned())))),
             // A socket that nobody listens on was left by a node that was killed.
             Err(error) => match error.kind() {
@@ -96,7 +96,7 @@ impl Node {
         socket: &Path,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
-        let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        let stream = connect(socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 Error::NoNode(self.data_dir.clone())
             }
@@ -136,6 +136,23 @@ impl Node {
         }
         parse(&read_whole(self.send(request).await?).await?)
     }
+}
+
+/// Connects to a node of this user's. In a directory that others may write to, one of them could
+/// listen in its name, and take what is added.
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket).await?;
+    let listens = stream.peer_cred()?.uid();
+    if is_trusted(listens, rustix::process::geteuid().as_raw()) {
+        return Ok(stream);
+    }
+    let text = format!("user {listens} listens there, who is neither you nor root");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// Whether this user may rely on what that one listens to. Root goes where it likes.
+fn is_trusted(listens: u32, own: u32) -> bool {
+    own == 0 || listens == 0 || listens == own
 }
 
 /// A request; `uri` is a path with its query, already escaped.
@@ -229,6 +246,13 @@ mod tests {
         }
         // A percent sign that somebody typed is part of a name.
         assert_eq!(content_uri("bafy/100%25"), "/ipfs/bafy/100%2525");
+    }
+
+    #[test]
+    fn only_a_node_of_ones_own_is_spoken_to() {
+        for (listens, own, trusted) in [(7, 7, true), (7, 0, true), (0, 7, true), (8, 7, false)] {
+            assert_eq!(is_trusted(listens, own), trusted, "{listens} {own}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use http::StatusCode;
 
+use super::output::printable;
+
 /// A failure.
 pub(super) const FAILURE: u8 = 1;
 /// The command line is wrong.
@@ -106,6 +108,27 @@ pub fn exit(outcome: &Result<(), Error>) -> ExitCode {
         Err(error) => error,
     };
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "estuary: {error}");
+    let _ = writeln!(io::stderr(), "estuary: {}", told(error));
     ExitCode::from(error.code())
+}
+
+/// What an error says, for a terminal: names in it may come from content of unknown origin.
+fn told(error: &Error) -> String {
+    let text = error.to_string();
+    let lines: Vec<_> = text.lines().map(printable).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_in_an_error_speaks_to_the_terminal() {
+        let error = Error::InTheWay("out/\u{1b}]0;owned\u{7}\u{202e}\r".into());
+        let text = told(&error);
+        assert!(text.starts_with("out/") && text.contains("]0;owned"), "{text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}', '\r']), "{text:?}");
+        assert_eq!(told(&Error::Config("a\n b".into())), "a\n b");
+    }
 }

@@ -61,6 +61,8 @@ pub(super) fn human(bytes: u64) -> impl Display {
 
 /// A name of unknown origin, made harmless for a terminal.
 pub(super) fn printable(name: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    // What turns the direction of writing would let a name look like another.
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let plain = |c: char| if c.is_control() || turns(c) { '\u{fffd}' } else { c };
     name.chars().map(plain).collect()
 }

@@ -5,7 +5,10 @@ mod accept;
 mod query;
 mod range;
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use percent_encoding::percent_decode_str;
 
 use crate::ipld::Error as IpldError;
 use crate::ipld::car::walk::{CarScope, EntityBytes};
@@ -235,7 +238,7 @@ fn protocol_redirect(target: &str) -> Result<String, Error> {
         Some((path, query)) => (path, Some(query)),
         None => (rest, None),
     };
-    if path.is_empty() || path.starts_with('/') || path.contains("..") {
+    if path.is_empty() || path.starts_with('/') {
         return Err(bad());
     }
     let mut location = namespace.to_owned();
@@ -243,7 +246,12 @@ fn protocol_redirect(target: &str) -> Result<String, Error> {
         if index > 0 {
             location.push('/');
         }
-        super::escape::segment(&mut location, segment.as_bytes());
+        // It is part of a URI, so it has escapes of its own. Dots would be steps to a browser.
+        let name: Cow<'_, [u8]> = percent_decode_str(segment).into();
+        if matches!(&*name, b"." | b"..") {
+            return Err(bad());
+        }
+        super::escape::segment(&mut location, &name);
     }
     if let Some(query) = query {
         location.push('?');

@@ -316,6 +316,7 @@ async fn bad_requests_are_told_what_is_wrong() {
         ("/ipfs/?uri=http://evil.example/".to_owned(), 400, "uri"),
         ("/ipfs/?uri=ipfs:////evil.example".to_owned(), 400, "uri"),
         ("/ipfs/?uri=ipfs://x/..//evil".to_owned(), 400, "uri"),
+        ("/ipfs/?uri=ipfs://x/%252e./evil".to_owned(), 400, "uri"),
         ("/elsewhere".to_owned(), 404, "/ipfs/"),
     ] {
         let answer = world.get(&uri).await;
@@ -325,8 +326,15 @@ async fn bad_requests_are_told_what_is_wrong() {
         assert_eq!(answer.header("access-control-allow-origin"), "*");
         assert_eq!(answer.text().lines().count(), 1);
     }
-    let redirect = world.get(&format!("/ipfs/?uri=ipfs%3A%2F%2F{cid}%2Fa%20b")).await;
-    assert_eq!(redirect.header("location"), format!("/ipfs/{cid}/a%20b"));
+    // The second is what browsers send: a URI has escapes of its own.
+    for (path, location) in [
+        ("a%20b", "a%20b"),
+        ("a%2520b%2Fc..d", "a%20b/c..d"),
+        ("100%2525%2F%25C5%25BA%252F", "100%25/%C5%BA%2F"),
+    ] {
+        let redirect = world.get(&format!("/ipfs/?uri=ipfs%3A%2F%2F{cid}%2F{path}")).await;
+        assert_eq!(redirect.header("location"), format!("/ipfs/{cid}/{location}"));
+    }
     for method in [Method::PUT, Method::DELETE, Method::TRACE, Method::POST] {
         let answer = world.ask(method, &format!("/ipfs/{cid}"), &[("x-marker", "echo")]).await;
         assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD, OPTIONS"));
@@ -334,6 +342,32 @@ async fn bad_requests_are_told_what_is_wrong() {
     }
     let worker = [("service-worker", "script")];
     assert_eq!(world.ask(Method::GET, &format!("/ipfs/{cid}"), &worker).await.status, 400);
+}
+
+#[tokio::test]
+async fn what_a_car_must_hold_back_for_its_header_is_bounded() {
+    let world = world();
+    let mut inner = world.raw("x");
+    let mut path = String::new();
+    for _ in 0..17 {
+        // A map of a link and of nearly as many bytes as a block may have.
+        let padding = vec![0; (2 << 20) - 100];
+        let mut map = b"\xa2\x61a\xd8\x2a\x58\x25\0".to_vec();
+        map.extend_from_slice(&inner.to_bytes());
+        map.extend_from_slice(b"\x61p\x5a");
+        map.extend_from_slice(&u32::try_from(padding.len()).unwrap().to_be_bytes());
+        map.extend_from_slice(&padding);
+        let block = Block::sha2_256(codec::DAG_CBOR, map.into()).unwrap();
+        world.store.insert([block.clone()]);
+        inner = *block.cid();
+        path.push_str("/a");
+    }
+    let answer = world.get(&format!("/ipfs/{inner}{path}?format=raw")).await;
+    assert_eq!((answer.status, answer.text()), (200, "x"));
+    let answer = world.get(&format!("/ipfs/{inner}{path}?format=car")).await;
+    assert_eq!(answer.status, 422);
+    let shorter = world.get(&format!("/ipfs/{inner}/a/a?format=car&dag-scope=block")).await;
+    assert!(shorter.status == 200 && shorter.whole && shorter.body.len() > 6_000_000);
 }
 
 #[tokio::test]

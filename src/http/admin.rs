@@ -2,36 +2,22 @@
 
 mod process;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use prometheus::TextEncoder;
 use serde::Serialize;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use crate::block::StoreError;
-use crate::blockstore::Store;
-use crate::db::{self, Db};
+use super::readiness::Readiness;
 use crate::metrics::Registry;
-
-/// How long the database may take to show that it can be written.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long what a probe found is taken for true, so that asking often costs nothing.
-const PROBE_TTL: Duration = Duration::from_secs(1);
 
 /// Answers on the admin listener.
 pub struct Admin {
     registry: Registry,
-    db: Db,
-    store: Store,
-    free_bytes_min: u64,
-    draining: CancellationToken,
+    readiness: Arc<Readiness>,
     started: u64,
-    probed: Mutex<Option<(Instant, Vec<String>)>>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -42,26 +28,17 @@ impl std::fmt::Debug for Admin {
 
 /// What `/readyz` says.
 #[derive(Debug, Serialize)]
-struct Readiness {
+struct Ready {
     ready: bool,
     /// Why not, a sentence each.
     reasons: Vec<String>,
 }
 
 impl Admin {
-    /// Shows `registry`, and is ready while `draining` is not cancelled, the database can be
-    /// written and the disk has more than `free_bytes_min` bytes left.
+    /// Shows `registry`, and whether the node is ready.
     #[must_use]
-    pub fn new(
-        registry: Registry,
-        db: Db,
-        store: Store,
-        free_bytes_min: u64,
-        draining: CancellationToken,
-    ) -> Self {
-        let started = crate::task::now_unix();
-        let probed = Mutex::default();
-        Self { registry, db, store, free_bytes_min, draining, started, probed }
+    pub fn new(registry: Registry, readiness: Arc<Readiness>) -> Self {
+        Self { registry, readiness, started: crate::task::now_unix() }
     }
 
     /// Answers a request.
@@ -89,41 +66,11 @@ impl Admin {
     }
 
     async fn readiness(&self) -> Response<Body> {
-        let mut reasons = self.probe().await;
-        if self.draining.is_cancelled() {
-            reasons.push("the node is shutting down".into());
-        }
+        let reasons = self.readiness.reasons().await;
         let ready = reasons.is_empty();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let text = serde_json::to_string(&Readiness { ready, reasons }).unwrap_or_default();
+        let text = serde_json::to_string(&Ready { ready, reasons }).unwrap_or_default();
         answer(status, "application/json", text + "\n")
-    }
-
-    /// What keeps the store from taking uploads, if anything does.
-    async fn probe(&self) -> Vec<String> {
-        let mut probed = self.probed.lock().await;
-        if let Some((at, reasons)) = &*probed
-            && at.elapsed() < PROBE_TTL
-        {
-            return reasons.clone();
-        }
-        let mut reasons = Vec::new();
-        let write = self.db.write(|_| Ok::<_, db::Error>(()));
-        match tokio::time::timeout(PROBE_TIMEOUT, write).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => reasons.push(format!("the database cannot be written: {error}")),
-            Err(_) => reasons.push(format!("the database took no write in {PROBE_TIMEOUT:?}")),
-        }
-        match self.store.stats() {
-            Ok(stats) if stats.free_bytes < self.free_bytes_min => {
-                let full = StoreError::Full { available_bytes: stats.free_bytes };
-                reasons.push(full.to_string());
-            }
-            Ok(_) => {}
-            Err(error) => reasons.push(error.to_string()),
-        }
-        *probed = Some((Instant::now(), reasons.clone()));
-        reasons
     }
 }
 

@@ -23,7 +23,7 @@ use crate::accounts::{Accounts, Attempts};
 use crate::blockstore::Store;
 use crate::gateway::Gateway;
 use crate::http::auth::Page;
-use crate::http::console;
+use crate::http::{Readiness, console};
 use crate::retrieval::Retriever;
 use crate::upload::Upload;
 
@@ -42,6 +42,8 @@ pub struct Parts {
     pub gateway: Gateway,
     /// Knows keys.
     pub accounts: Accounts,
+    /// Knows whether the node is ready.
+    pub readiness: Arc<Readiness>,
     /// The node, for links and `status`.
     pub node: Arc<NodeInfo>,
 }

@@ -7,15 +7,36 @@
 use std::net::SocketAddr;
 
 use data_encoding::HEXLOWER;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderName, Uri, Version, header};
 use subtle::ConstantTimeEq;
 
 /// The header in which the console page shows its token.
 pub const PAGE_TOKEN: &str = "x-estuary-page-token";
 
+/// What proxies add to what they pass on.
+const BY_PROXIES: [HeaderName; 4] = [
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-real-ip"),
+];
+
 /// The address a request came from, put into its extensions by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// What tells whether a request is the page's: its head, and where it came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Where it came from.
+    pub peer: Peer,
+    /// Its version of HTTP.
+    pub version: Version,
+    /// What it asks for.
+    pub uri: &'a Uri,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+}
 
 /// Why the page's own way in is closed to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +47,9 @@ pub enum Refused {
     /// It asks for a name that is not this listener's.
     #[error("this listener has another name")]
     Host,
+    /// A proxy passed it on, so that it comes from anywhere.
+    #[error("without a key, nothing is taken from a proxy")]
+    Proxy,
     /// Another site's page sent it.
     #[error("requests from pages of other sites are refused")]
     Origin,
@@ -48,8 +72,17 @@ impl Page {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let port = address.port();
-        let own = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
-        let mut hosts = Vec::from(own);
+        let mut hosts = Vec::new();
+        for name in ["127.0.0.1", "localhost", "[::1]"] {
+            hosts.push(format!("{name}:{port}"));
+            // Browsers leave out the port that is usual.
+            if port == 80 {
+                hosts.push(name.to_owned());
+            }
+        }
+        if address.ip().is_loopback() {
+            hosts.push(address.to_string());
+        }
         hosts.extend(names.iter().map(|name| name.to_ascii_lowercase()));
         Ok(Self { token: HEXLOWER.encode(&random), hosts })
     }
@@ -60,17 +93,18 @@ impl Page {
         &self.token
     }
 
-    /// Whether the page may be shown: asked for from this machine, by a name of ours.
-    pub fn may_load(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+    /// Whether the page may be shown: asked for from this machine, by a name of ours, and not by
+    /// another site's page, which could read the token in it.
+    pub fn may_load(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+        let Asked { peer, version, uri, headers } = *asked;
         if !peer.0.ip().to_canonical().is_loopback() {
             return Err(Refused::Peer);
         }
-        self.own_host(uri, headers).map(|_| ())
-    }
-
-    /// Whether a request is the page's own.
-    pub fn may_act(&self, peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
-        self.may_load(peer, uri, headers)?;
+        // A proxy on this machine may ask for the public, and by a name of ours too: it is what
+        // nginx does unless told otherwise, in HTTP/1.0, which no browser speaks.
+        if version < Version::HTTP_11 || BY_PROXIES.iter().any(|name| headers.contains_key(name)) {
+            return Err(Refused::Proxy);
+        }
         let host = self.own_host(uri, headers)?;
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let own = |origin: &http::HeaderValue| {
@@ -79,6 +113,13 @@ impl Page {
         if !origins.all(own) {
             return Err(Refused::Origin);
         }
+        Ok(())
+    }
+
+    /// Whether a request is the page's own.
+    pub fn may_act(&self, asked: &Asked<'_>) -> Result<(), Refused> {
+        self.may_load(asked)?;
+        let headers = asked.headers;
         let mut tokens = headers.get_all(PAGE_TOKEN).iter();
         match (tokens.next(), tokens.next()) {
             (Some(token), None) if token.as_bytes().ct_eq(self.token.as_bytes()).into() => Ok(()),
@@ -117,8 +158,29 @@ mod tests {
             let name: http::HeaderName = name.parse().unwrap();
             map.append(name, value.parse().unwrap());
         }
-        let got = page.may_act(Peer(peer.parse().unwrap()), &Uri::from_static("/put"), &map);
+        let (peer_address, uri) = (Peer(peer.parse().unwrap()), Uri::from_static("/put"));
+        let version = Version::HTTP_11;
+        let asked = Asked { peer: peer_address, version, uri: &uri, headers: &map };
+        let got = page.may_act(&asked);
         assert_eq!(got, expected, "{peer} {headers:?}");
+    }
+
+    #[test]
+    fn the_page_goes_by_the_name_that_a_browser_gives_its_listener() {
+        for (listens, host) in [
+            ("127.0.0.2:3004", "127.0.0.2:3004"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("[::1]:80", "[::1]"),
+            ("0.0.0.0:80", "localhost"),
+        ] {
+            let page = Page::new(listens.parse().unwrap(), &[]).unwrap();
+            let origin = format!("http://{host}");
+            let token = (PAGE_TOKEN, page.token());
+            check(&page, HOME, &[("host", host), ("origin", &origin), token], Ok(()));
+            for host in ["0.0.0.0", "0.0.0.0:80", "evil.example", ""] {
+                check(&page, HOME, &[("host", host), token], Err(Refused::Host));
+            }
+        }
     }
 
     #[test]
@@ -139,6 +201,9 @@ mod tests {
             ["http://evil.example", "https://localhost:3004", "null", "", "http://127.0.0.1:3004"]
         {
             check(&page, HOME, &[HOST, token, ("origin", origin)], Err(Refused::Origin));
+        }
+        for name in ["forwarded", "via", "x-forwarded-for", "x-real-ip"] {
+            check(&page, HOME, &[HOST, token, (name, "203.0.113.9")], Err(Refused::Proxy));
         }
         check(&page, HOME, &[HOST], Err(Refused::Token));
         check(&page, HOME, &[HOST, token, token], Err(Refused::Token));

@@ -6,9 +6,9 @@ use axum::Router;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 
-use super::auth::{Page, Peer, Refused};
+use super::auth::{Asked, Page, Peer, Refused};
 
 const HTML: &str = include_str!("console/page.html");
 const STYLE: &str = include_str!("console/page.css");
@@ -35,11 +35,14 @@ pub(super) fn routes(page: Arc<Page>) -> Router {
 async fn html(
     State(page): State<Arc<Page>>,
     peer: Option<Extension<Peer>>,
+    version: Version,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let allowed = match peer {
-        Some(Extension(peer)) => page.may_load(peer, &uri, &headers),
+        Some(Extension(peer)) => {
+            page.may_load(&Asked { peer, version, uri: &uri, headers: &headers })
+        }
         None => Err(Refused::Peer),
     };
     match allowed {

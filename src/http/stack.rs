@@ -16,6 +16,7 @@ use super::body::Body;
 use super::error::{Error, Framing};
 use super::metrics::ListenerMetrics;
 use super::server::Client;
+use crate::accounts::Secret;
 
 /// What a listener asks of its stack.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub(super) struct Manners {
     /// Whether requests may have bodies. Where not, a connection that brought one is closed, so
     /// that nothing of a body can be taken for a request.
     pub(super) bodies: bool,
+    /// Whether pages of any site may read what is answered, refusals too.
+    pub(super) public: bool,
 }
 
 /// The stack over `service`, for one connection. All its layers are known when it is compiled, and
@@ -39,12 +42,14 @@ where
     S: Stacked<B>,
     B: Send + 'static,
 {
-    let Manners { patience, bodies } = *manners;
+    let Manners { patience, bodies, public } = *manners;
     ServiceBuilder::new()
         // Outermost: whatever is logged below belongs to this request.
         .layer_fn(|inner| traced(inner, Arc::clone(client)))
         // Around all that refuses, so that refusals are counted and timed too.
         .layer_fn(|inner| measured(inner, metrics.clone()))
+        // Around all that refuses, too: a page should be able to tell why.
+        .layer_fn(|inner| readable(inner, public))
         // A bug in one request is an answer to that one, and leaves its connection usable.
         .layer_fn(|inner| contained(inner, metrics.clone()))
         // Before any work: what a proxy in front could have read in another way.
@@ -86,10 +91,20 @@ fn traced<S: Stacked<B>, B: Send + 'static>(mut inner: S, client: Arc<Client>) -
             "request",
             number = client.number(),
             method = %request.method(),
-            path = %request.uri().path(),
+            path = %without_keys(request.uri().path()),
         );
         inner.call(request).instrument(span)
     })
+}
+
+/// A path as it may be logged. A key that is to end can be named by its text, and goes on to hold
+/// where that is refused.
+fn without_keys(path: &str) -> String {
+    let shown = |segment| {
+        let text = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
+        if Secret::parse(&text).is_some() { "(key)" } else { segment }
+    };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
 /// Counts requests and bytes, and times answers.
@@ -108,6 +123,21 @@ fn measured<S: Stacked<B>, B: Send + 'static>(
             metrics.answered(response.status(), took);
             tracing::debug!(status = response.status().as_u16(), ?took, "answered");
             Ok(response.map(|body| body.count(metrics.sent.clone())))
+        }
+    })
+}
+
+/// Lets pages of any site read answers.
+fn readable<S: Stacked<B>, B: Send + 'static>(mut inner: S, public: bool) -> impl Stacked<B> {
+    const ANY: HeaderValue = HeaderValue::from_static("*");
+    service_fn(move |request: Request<Incoming>| {
+        let answer = inner.call(request);
+        async move {
+            let mut response = answer.await?;
+            if public {
+                response.headers_mut().entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(ANY);
+            }
+            Ok(response)
         }
     })
 }

@@ -106,10 +106,35 @@ async fn other_sites_may_use_a_key_of_theirs_and_nothing_else() {
     let headers = [origin, ("authorization", key.as_str())];
     let answer = node.ask_api(with(Method::GET, "/content/list", &headers, "")).await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    // A key of no matter what kind does not make the page, and the token in it, readable.
+    for key in [key.as_str(), "Bearer x"] {
+        let headers = [origin, ("authorization", key)];
+        let page = node.ask_api(with(Method::GET, "/", &headers, "")).await;
+        assert_eq!(page.status, 403);
+        assert!(!page.text().contains("estuary-page-token"), "{}", page.text());
+    }
     for path in ["/", "/content/list", "/health"] {
         let answer = node.ask_api(with(Method::GET, path, &[origin], "")).await;
         assert!(no_cors(&answer), "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_page_is_not_for_those_behind_a_proxy() {
+    let node = Estuary::start().await;
+    // What nginx sends to a listener that it was told to pass everything on to.
+    let mut by_default = request(Method::GET, "/");
+    *by_default.version_mut() = http::Version::HTTP_10;
+    let named = with(Method::GET, "/", &[("x-forwarded-for", "203.0.113.9")], "");
+    for asked in [by_default, named] {
+        let page = node.ask_api(asked).await;
+        assert_eq!(page.status, 403);
+        assert!(!page.text().contains("estuary-page-token"), "{}", page.text());
+    }
+    let headers = [("x-forwarded-for", "203.0.113.9")];
+    assert_refused(&post_by_page(&node, &headers).await, 403, "proxy", "an upload");
+    let list = node.ask_api(with(Method::GET, "/content/list", &headers, "")).await;
+    assert_refused(&list, 401, "API key", "neither key nor token");
 }
 
 fn no_cors(answer: &Answer) -> bool {

@@ -39,6 +39,20 @@ async fn methods_that_change_things_are_not_known_to_the_gateway() {
 }
 
 #[tokio::test]
+async fn pages_of_any_site_may_read_why_the_gateway_refused() {
+    let estuary = Estuary::start().await;
+    let open =
+        |answer: &[u8]| String::from_utf8_lossy(answer).contains("access-control-allow-origin: *");
+    for request in ["GET /ipfs/x HTTP/1.1\r\n\r\n", "GET /ipfs/x HTTP/1.0\r\n\r\n"] {
+        let answer = raw(estuary.gateway(), request.as_bytes()).await;
+        assert!(status_line(&answer).contains(" 400 ") && open(&answer), "{request}");
+        assert!(!open(&raw(estuary.api(), request.as_bytes()).await));
+        assert!(!open(&raw(estuary.admin(), request.as_bytes()).await));
+    }
+    estuary.stop().await;
+}
+
+#[tokio::test]
 async fn long_and_odd_urls_are_refused_or_mean_what_they_say() {
     let estuary = Estuary::start().await;
     let cid = estuary.add_block(&b"hello"[..]).await;

@@ -50,6 +50,8 @@ async fn it_says_why_it_is_not_ready() {
     assert_eq!(ready.json()["ready"], false);
     assert!(ready.json()["reasons"][0].as_str().unwrap().contains("disk is full"));
     assert_eq!(get(estuary.admin(), "/livez").await.status, StatusCode::OK);
+    let status = estuary.ask_operator(request(Method::GET, "/status")).await.json();
+    assert_eq!(status["ready"], false);
     estuary.stop().await;
 }
 

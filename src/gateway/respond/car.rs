@@ -14,6 +14,7 @@ use crate::gateway::headers;
 use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{CarParams, ContentRequest};
 use crate::gateway::resolve::{self, Named};
+use crate::ipld::Error as IpldError;
 use crate::ipld::car;
 use crate::ipld::car::walk::{CarRequest, CarWalk};
 use crate::ipld::path::ContentPath;
@@ -27,6 +28,9 @@ use super::Responder;
 const GATHERED_BLOCK_BYTES_MAX: usize = 32 << 10;
 /// Blocks of the path are few, and written before anything is sent.
 const GATHERED_PATH_BLOCK_BYTES_MAX: usize = usize::MAX;
+/// Bytes of the blocks of a path, which are held until its end is known: the header, which is sent
+/// before them, names it.
+const PATH_BLOCKS_BYTES_MAX: usize = 32 << 20;
 /// A frame of gathered blocks is sent when it is this large.
 const FRAME_BYTES: usize = 64 << 10;
 
@@ -58,6 +62,7 @@ pub(super) async fn car(
         out: BytesMut::new(),
         large: None,
         path_blocks: Some(Vec::new()),
+        path_bytes: 0,
     };
     poll_fn(|cx| body.poll_begin(cx)).await.map_err(|error| match error {
         Error::Content(error) => resolve::failed(&request.path, error),
@@ -134,6 +139,8 @@ pub(in crate::gateway) struct CarBody {
     large: Option<Bytes>,
     /// The blocks of the path, until the header that names its end can be written before them.
     path_blocks: Option<Vec<Block>>,
+    /// Their bytes.
+    path_bytes: usize,
 }
 
 impl CarBody {
@@ -144,6 +151,12 @@ impl CarBody {
             match self.walk.step()? {
                 Step::Need(cid) => ready!(self.poll_supply(cx, &cid))?,
                 Step::Visit(block) => {
+                    self.path_bytes += block.data().len();
+                    if self.path_bytes > PATH_BLOCKS_BYTES_MAX {
+                        let limit = PATH_BLOCKS_BYTES_MAX as u64;
+                        let what = "the bytes of the path's blocks";
+                        return Poll::Ready(Err(IpldError::Limit { what, limit }.into()));
+                    }
                     if let Some(path_blocks) = &mut self.path_blocks {
                         path_blocks.push(block);
                     }

@@ -169,6 +169,7 @@ impl From<accounts::Error> for ApiError {
         match error {
             E::Scope | E::Label => Self::input(error.to_string()),
             E::TooMany => Self::new(StatusCode::CONFLICT, "ERR_TOO_MANY_KEYS", error.to_string()),
+            E::Above => Self::forbidden(error.to_string()),
             E::Unknown => Self::not_found(error.to_string()),
             E::Expired => {
                 Self::new(StatusCode::UNAUTHORIZED, "ERR_TOKEN_EXPIRED", error.to_string())

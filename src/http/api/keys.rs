@@ -67,7 +67,8 @@ pub(super) async fn revoke(
     From(state): From<State>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let key = state.parts.accounts.revoke(&name, all_if_admin(&who)).await?;
+    let of = all_if_admin(&who).map(|account| (account, who.scope));
+    let key = state.parts.accounts.revoke(&name, of).await?;
     Ok(Json(model(&key, "")))
 }
 

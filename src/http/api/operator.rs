@@ -46,7 +46,7 @@ async fn status(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
     let node = &parts.node;
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "ready": true,
+        "ready": parts.readiness.reasons().await.is_empty(),
         "pid": std::process::id(),
         "data_dir": node.data_dir,
         "uptime_s": task::now_unix().saturating_sub(node.started),

@@ -11,7 +11,7 @@ use http::request::Parts as Head;
 use super::State;
 use super::error::ApiError;
 use crate::accounts::{self, OPERATOR, Scope, Secret};
-use crate::http::auth::{PAGE_TOKEN, Peer, Refused};
+use crate::http::auth::{Asked, PAGE_TOKEN, Peer, Refused};
 use crate::upload::Whose;
 
 /// Whoever may upload: a key of any scope, or the console page.
@@ -81,9 +81,6 @@ fn authenticate(head: &Head, state: &State, needed: Scope) -> Result<Who, ApiErr
         return by_page(head, state, peer);
     }
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    if state.attempts.exhausted(address) {
-        return Err(ApiError::attempts());
-    }
     let checked = bearer(&head.headers).and_then(|secret| {
         state.parts.accounts.check(&secret).map_err(|error| match error {
             accounts::Error::Unknown => ApiError::bad_key("no such API key"),
@@ -93,9 +90,15 @@ fn authenticate(head: &Head, state: &State, needed: Scope) -> Result<Who, ApiErr
     let key = match checked {
         Ok(key) => key,
         Err(error) => {
-            if error.is_unauthorized() {
-                state.attempts.failed(address);
+            if !error.is_unauthorized() {
+                return Err(error);
             }
+            // Only now: who shows a right key is not locked out by strangers behind the same
+            // proxy, and no number of tries finds one.
+            if state.attempts.exhausted(address) {
+                return Err(ApiError::attempts());
+            }
+            state.attempts.failed(address);
             return Err(error);
         }
     };
@@ -110,14 +113,17 @@ fn by_page(head: &Head, state: &State, peer: Option<Peer>) -> Result<Who, ApiErr
     let shown = head.headers.contains_key(PAGE_TOKEN);
     let refused = match peer {
         None => Refused::Peer,
-        Some(peer) => match state.page.may_act(peer, &head.uri, &head.headers) {
-            Ok(()) => return Ok(Who { account: OPERATOR, scope: Scope::User, key: None }),
-            Err(refused) => refused,
-        },
+        Some(peer) => {
+            let (uri, headers) = (&head.uri, &head.headers);
+            match state.page.may_act(&Asked { peer, version: head.version, uri, headers }) {
+                Ok(()) => return Ok(Who { account: OPERATOR, scope: Scope::User, key: None }),
+                Err(refused) => refused,
+            }
+        }
     };
     match refused {
         // Neither key nor token: what is missing is a key.
-        Refused::Peer | Refused::Token if !shown => Err(ApiError::no_key()),
+        Refused::Peer | Refused::Proxy | Refused::Token if !shown => Err(ApiError::no_key()),
         refused => Err(refused.into()),
     }
 }
