@@ -170,10 +170,25 @@ impl Upload {
 
     /// Takes the pin off a content and forgets its records. False when there was no pin.
     pub async fn unpin(&self, cid: &Cid) -> Result<bool, Error> {
-        // The records first: a pin without a record can be seen and removed again.
-        let owned = *cid;
-        self.db.write_to_free(move |tx| contents::forget(tx, &owned)).await?;
-        Ok(self.store.unpin(cid).await?)
+        let root = *cid;
+        let mut from = 0;
+        // Most of the records first, some at a time: a pin without records can be seen and removed.
+        while let Some(next) =
+            self.db.write_to_free(move |tx| contents::forget(tx, &root, from)).await?
+        {
+            from = next;
+        }
+        // The last ones go with the pin: an upload of the same that was acknowledged meanwhile has
+        // both, or neither.
+        let last = move |tx: &mut db::Transaction<'_>| {
+            let mut from = Some(from);
+            while let Some(next) = from {
+                from = contents::forget(tx, &root, next)?;
+            }
+            Ok(())
+        };
+        let (unpinned, ()) = self.store.unpin_with(cid, last).await?;
+        Ok(unpinned)
     }
 
     fn place(&self) -> Result<Place, Error> {
@@ -219,3 +234,6 @@ impl Upload {
         Ok(content)
     }
 }
+
+#[cfg(test)]
+mod tests;
