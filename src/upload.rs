@@ -212,17 +212,18 @@ impl Upload {
         self.recorded(recorded)
     }
 
-    /// Records what is pinned already.
-    async fn record(
-        &self,
-        root: Cid,
-        size: u64,
-        kind: Kind,
-        record: Record,
-    ) -> Result<Content, Error> {
-        let job =
-            move |tx: &mut db::Transaction<'_>| contents::record(tx, root, size, kind, record);
-        self.recorded(self.db.write(job).await?)
+    /// Records what is pinned already; nothing where the pin was taken off meanwhile.
+    async fn record(&self, root: Cid, size: u64, kind: Kind, record: Record) -> Result<(), Error> {
+        let job = move |tx: &mut db::Transaction<'_>| {
+            if Store::is_pinned_in(tx, &root)? {
+                contents::record(tx, root, size, kind, record).map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let recorded: Result<_, db::Error> = self.db.write(job).await;
+        recorded?.map(|recorded| self.recorded(recorded)).transpose()?;
+        Ok(())
     }
 
     fn recorded(&self, recorded: Recorded) -> Result<Content, Error> {

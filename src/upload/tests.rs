@@ -1,9 +1,12 @@
 use std::task::Poll;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::block::{Block, Blockstore as _, codec};
 use crate::blockstore;
+use crate::ipld::car;
+use crate::ipld::dag_pb::{PbLink, PbNode};
 use crate::metrics::Registry;
 
 struct Fixture {
@@ -44,7 +47,7 @@ impl Fixture {
         assert_eq!(contents.get(content.id, Whose::All).unwrap().as_ref(), Some(content));
         assert!(self.store.pinned(&content.cid).unwrap().is_some(), "a record without its pin");
         self.store.gc(true).await.unwrap();
-        assert!(crate::block::Blockstore::has(&self.store, &content.cid).await.unwrap());
+        assert!(self.store.has(&content.cid).await.unwrap());
     }
 }
 
@@ -83,8 +86,8 @@ async fn an_upload_that_is_acknowledged_while_the_same_is_unpinned_keeps_all_or_
 async fn an_unpinned_content_takes_no_records_of_another_version_of_its_cid() {
     let fixture = Fixture::new();
     let data = Bytes::from_static(b"\x0a\x0d\x08\x02\x12\x07estuary\x18\x07");
-    let old = crate::block::Block::sha2_256_v0(data.clone()).unwrap();
-    let new = crate::block::Block::sha2_256(crate::block::codec::DAG_PB, data).unwrap();
+    let old = Block::sha2_256_v0(data.clone()).unwrap();
+    let new = Block::sha2_256(codec::DAG_PB, data).unwrap();
     let mut kept = Vec::new();
     for block in [&old, &new] {
         let mut writing = fixture.store.begin().await.unwrap();
@@ -111,4 +114,71 @@ async fn many_records_of_one_content_are_forgotten_with_its_pin() {
     assert!(fixture.upload.unpin(&root).await.unwrap());
     assert!(fixture.upload.contents().list(Whose::All, 0, 1).unwrap().is_empty());
     assert!(!fixture.upload.unpin(&root).await.unwrap());
+}
+
+/// A block that links to others.
+fn node_of(children: &[Block]) -> Block {
+    let link = |block: &Block| PbLink { cid: *block.cid(), name: None, tsize: None };
+    let node = PbNode { links: children.iter().map(link).collect(), data: None };
+    Block::sha2_256(codec::DAG_PB, node.encode()).unwrap()
+}
+
+/// A DAG, its root first, and a CAR of it.
+fn dag() -> (Vec<Block>, Bytes) {
+    let leaves = (0..100_u32).map(|n| n.to_le_bytes().repeat(100));
+    let leaves = leaves.map(|data| Block::sha2_256(codec::RAW, data.into()).unwrap());
+    let leaves: Vec<_> = leaves.collect();
+    let blocks = [vec![node_of(&leaves)], leaves].concat();
+    let mut car = BytesMut::from(&car::header_v1(&[*blocks[0].cid()])[..]);
+    for block in &blocks {
+        car.extend_from_slice(&car::section_prefix(block));
+        car.extend_from_slice(block.data());
+    }
+    (blocks, car.freeze())
+}
+
+/// Imports a CAR; between any two steps all that was queued is committed, and then `between` runs.
+async fn import(fixture: &Fixture, car: Bytes, mut between: impl AsyncFnMut()) -> Imported {
+    let body = futures_util::stream::iter([Ok(car)]);
+    let mut import = std::pin::pin!(fixture.upload.import(body, true));
+    loop {
+        if let Poll::Ready(imported) = futures_util::poll!(&mut import) {
+            return imported.unwrap();
+        }
+        fixture.db.write(|_| Ok::<_, db::Error>(())).await.unwrap();
+        between().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_imported_is_not_collected_before_it_is_pinned() {
+    let fixture = Fixture::new();
+    let (blocks, car) = dag();
+    // Once it is pinned, the import takes the collector's turn itself.
+    let collect = async || {
+        if fixture.store.pinned(blocks[0].cid()).unwrap().is_none() {
+            fixture.store.gc(true).await.unwrap();
+        }
+    };
+    assert_eq!(import(&fixture, car, collect).await.incomplete, []);
+    fixture.store.gc(true).await.unwrap();
+    for block in &blocks {
+        assert_eq!(fixture.store.get(block.cid()).await.unwrap().as_ref(), Some(block));
+    }
+    assert_eq!(fixture.store.stats().unwrap().blocks, blocks.len() as u64);
+}
+
+#[tokio::test]
+async fn what_is_unpinned_while_it_is_imported_has_no_record_without_a_pin() {
+    let fixture = Fixture::new();
+    let (blocks, car) = dag();
+    let unpin = async || {
+        if fixture.store.pinned(blocks[0].cid()).unwrap().is_some() {
+            fixture.upload.unpin(blocks[0].cid()).await.unwrap();
+        }
+    };
+    import(&fixture, car, unpin).await;
+    for content in fixture.upload.contents().list(Whose::All, 0, 9).unwrap() {
+        fixture.assert_kept(&content).await;
+    }
 }
