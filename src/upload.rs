@@ -170,10 +170,25 @@ impl Upload {
 
     /// Takes the pin off a content and forgets its records. False when there was no pin.
     pub async fn unpin(&self, cid: &Cid) -> Result<bool, Error> {
-        // The records first: a pin without a record can be seen and removed again.
-        let owned = *cid;
-        self.db.write_to_free(move |tx| contents::forget(tx, &owned)).await?;
-        Ok(self.store.unpin(cid).await?)
+        let root = *cid;
+        let mut from = 0;
+        // Most of the records first, some at a time: a pin without records can be seen and removed.
+        while let Some(next) =
+            self.db.write_to_free(move |tx| contents::forget(tx, &root, from)).await?
+        {
+            from = next;
+        }
+        // The last ones go with the pin: an upload of the same that was acknowledged meanwhile has
+        // both, or neither.
+        let last = move |tx: &mut db::Transaction<'_>| {
+            let mut from = Some(from);
+            while let Some(next) = from {
+                from = contents::forget(tx, &root, next)?;
+            }
+            Ok(())
+        };
+        let (unpinned, ()) = self.store.unpin_with(cid, last).await?;
+        Ok(unpinned)
     }
 
     fn place(&self) -> Result<Place, Error> {
@@ -197,17 +212,18 @@ impl Upload {
         self.recorded(recorded)
     }
 
-    /// Records what is pinned already.
-    async fn record(
-        &self,
-        root: Cid,
-        size: u64,
-        kind: Kind,
-        record: Record,
-    ) -> Result<Content, Error> {
-        let job =
-            move |tx: &mut db::Transaction<'_>| contents::record(tx, root, size, kind, record);
-        self.recorded(self.db.write(job).await?)
+    /// Records what is pinned already; nothing where the pin was taken off meanwhile.
+    async fn record(&self, root: Cid, size: u64, kind: Kind, record: Record) -> Result<(), Error> {
+        let job = move |tx: &mut db::Transaction<'_>| {
+            if Store::is_pinned_in(tx, &root)? {
+                contents::record(tx, root, size, kind, record).map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let recorded: Result<_, db::Error> = self.db.write(job).await;
+        recorded?.map(|recorded| self.recorded(recorded)).transpose()?;
+        Ok(())
     }
 
     fn recorded(&self, recorded: Recorded) -> Result<Content, Error> {
@@ -219,3 +235,6 @@ impl Upload {
         Ok(content)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,22 +109,38 @@ impl Store {
 
     /// Removes a pin. False when there was none. Its blocks become cached ones in the background.
     pub async fn unpin(&self, root: &Cid) -> Result<bool, StoreError> {
+        Ok(self.unpin_with(root, |_| Ok(())).await?.0)
+    }
+
+    /// As [`Self::unpin`]; `also` removes other rooms' records in the same transaction.
+    pub async fn unpin_with<T: Send + 'static>(
+        &self,
+        root: &Cid,
+        also: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(bool, T), StoreError> {
         self.inner.check()?;
         let root = *root;
-        let released = self
+        let (released, also) = self
             .inner
             .db
             .write_to_free(move |tx| {
-                let Some(row) = find_in(tx, &root)? else { return Ok(false) };
-                tx.remove(PINS, &root.to_bytes())?;
-                manifest::set_loose(tx, row.manifest, Loose::Released)?;
-                Ok::<_, Error>(true)
+                let row = find_in(tx, &root)?;
+                if let Some(row) = row {
+                    tx.remove(PINS, &root.to_bytes())?;
+                    manifest::set_loose(tx, row.manifest, Loose::Released)?;
+                }
+                Ok::<_, Error>((row.is_some(), also(tx)?))
             })
             .await?;
         if released {
             self.inner.wake.notify_one();
         }
-        Ok(released)
+        Ok((released, also))
+    }
+
+    /// Whether a root is pinned, as a transaction sees it: for records that are of pins only.
+    pub fn is_pinned_in(tx: &Transaction<'_>, root: &Cid) -> Result<bool, Error> {
+        Ok(find_in(tx, root)?.is_some())
     }
 
     /// Up to `limit` pins behind `after`, in a fixed order.

@@ -133,10 +133,9 @@ impl Inner {
         }
         drop(touched);
         if first {
-            let inner = Arc::clone(self);
-            if !self.db.write_later(move |tx| inner.write_touched(tx)) {
-                lock(&self.touched).clear();
-            }
+            // Dropped without having run when the database takes no writes.
+            let touched = Touched(Arc::clone(self));
+            self.db.write_later(move |tx| touched.0.write_touched(tx));
         }
     }
 
@@ -150,6 +149,16 @@ impl Inner {
             }
         }
         edit.finish()
+    }
+}
+
+/// Times of use on their way to the database. Those that never get there are forgotten: else all
+/// later ones would wait with them.
+struct Touched(Arc<Inner>);
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        lock(&self.0.touched).clear();
     }
 }
 

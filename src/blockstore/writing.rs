@@ -79,6 +79,16 @@ impl Writing {
         Ok(())
     }
 
+    /// Makes all that was written so far durable and readable. It is counted on by this writing, so
+    /// nothing of it is collected before the end.
+    pub async fn settle(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        self.state = State::Broken;
+        self.step().await?;
+        self.state = State::Whole;
+        Ok(())
+    }
+
     /// Pins all that was written under `root`, durable when it returns. `also` writes other rooms'
     /// records into the same transaction. A pin that is there already stays as it is.
     pub async fn pin<T: Send + 'static>(

@@ -92,7 +92,11 @@ impl Upload {
         let _place = self.place()?;
         let limits = Limits { roots: 0..=ROOTS_MAX };
         let read = self.read_car(body, limits, false).await?;
-        read.batch.finish().await?.keep().await?;
+        let mut writing = read.batch.finish().await?;
+        if pin {
+            // Cached blocks might be collected before their root is pinned.
+            writing.settle().await?;
+        }
         let mut imported = Imported {
             roots: read.roots.iter().map(Cid::to_string).collect(),
             blocks: read.blocks,
@@ -112,6 +116,7 @@ impl Upload {
             };
             imported.incomplete.push(Incomplete { root: root.to_string(), missing });
         }
+        writing.keep().await?;
         self.metrics.bytes.inc_by(imported.bytes);
         Ok(imported)
     }

@@ -113,7 +113,7 @@ pub(super) fn record(
 }
 
 fn same(tx: &Transaction<'_>, cid: &Cid, owner: u64) -> Result<Option<u64>, Error> {
-    for id in ids_of(tx, cid.hash())? {
+    for id in ids_of(tx, cid.hash(), 0)? {
         let row = tx.get(ROWS, &id.to_be_bytes())?;
         if row.is_some_and(|row| read(id, &row).is_ok_and(|content| content.owner == owner)) {
             return Ok(Some(id));
@@ -122,30 +122,33 @@ fn same(tx: &Transaction<'_>, cid: &Cid, owner: u64) -> Result<Option<u64>, Erro
     Ok(None)
 }
 
-fn ids_of(tx: &Transaction<'_>, hash: &Mh) -> Result<Vec<u64>, Error> {
-    let from = of_content(hash, 0);
+/// Some of the records of this content, whatever the version of its CID, from a number on.
+fn ids_of(tx: &Transaction<'_>, hash: &Mh, from: u64) -> Result<Vec<u64>, Error> {
+    let from = of_content(hash, from);
     let rows = tx.rows(BY_CONTENT, Bound::Included(&from), SAME_CONTENT_MAX)?;
     let hash = hash.to_bytes();
     let own = rows.into_iter().take_while(|(key, _)| key.starts_with(&hash));
     Ok(own.filter_map(|(key, _)| number(key.get(hash.len()..)?)).collect())
 }
 
-/// Takes out the records of a content, whoever's they are.
-pub(super) fn forget(tx: &mut Transaction<'_>, cid: &Cid) -> Result<(), Error> {
-    loop {
-        let ids = ids_of(tx, cid.hash())?;
-        if ids.is_empty() {
-            return Ok(());
-        }
-        for id in ids {
-            let row = tx.get(ROWS, &id.to_be_bytes())?;
-            if let Some(content) = row.and_then(|row| read(id, &row).ok()) {
-                tx.remove(BY_OWNER, &of_owner(content.owner, id))?;
+/// Takes out the records of a content, whoever's they are: up to [`SAME_CONTENT_MAX`], from a
+/// number on. Gives where to go on; none at the end. Those of other CIDs stay, which have pins of
+/// their own.
+pub(super) fn forget(tx: &mut Transaction<'_>, cid: &Cid, from: u64) -> Result<Option<u64>, Error> {
+    let ids = ids_of(tx, cid.hash(), from)?;
+    let next = ids.last().map(|last| last + 1);
+    for id in ids {
+        let row = tx.get(ROWS, &id.to_be_bytes())?;
+        if let Some(content) = row.and_then(|row| read(id, &row).ok()) {
+            if content.cid != *cid {
+                continue;
             }
-            tx.remove(ROWS, &id.to_be_bytes())?;
-            tx.remove(BY_CONTENT, &of_content(cid.hash(), id))?;
+            tx.remove(BY_OWNER, &of_owner(content.owner, id))?;
         }
+        tx.remove(ROWS, &id.to_be_bytes())?;
+        tx.remove(BY_CONTENT, &of_content(cid.hash(), id))?;
     }
+    Ok(next)
 }
 
 /// The records, to be read. Cheap to clone.

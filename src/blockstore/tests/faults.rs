@@ -3,6 +3,9 @@ use std::sync::atomic::Ordering;
 
 use super::fixture::{Fixture, block, blocks, pin};
 use crate::block::{Block, Blockstore as _, StoreError};
+use crate::blockstore::index;
+use crate::blockstore::record::Key;
+use crate::db::Error;
 
 #[tokio::test]
 async fn a_flipped_byte_is_found_and_never_served_and_mended_by_writing_again() {
@@ -172,4 +175,26 @@ async fn a_closed_store_reads_and_takes_no_more() {
     fixture.store().close().await.unwrap();
     assert!(matches!(put(&fixture, &there).await, Err(StoreError::Closed)));
     assert_eq!(fixture.store().get(there[3].cid()).await.unwrap().as_ref(), Some(&there[3]));
+}
+
+#[tokio::test]
+async fn times_of_use_that_a_full_disk_refused_hold_up_no_later_ones() {
+    let mut fixture = Fixture::new();
+    let cached = blocks(0, 2, 500);
+    fixture.store().put_many(cached.clone()).await.unwrap();
+    fixture.reopen().await;
+    // Nobody makes a file here, as on a disk that is full.
+    let reserve = fixture.directory().join("db.redb.reserve");
+    std::fs::remove_file(&reserve).unwrap();
+    std::fs::create_dir(&reserve).unwrap();
+    let now = fixture.world.now.fetch_add(7200, Ordering::SeqCst) as u32 + 7200;
+    let (store, db) = (fixture.store(), fixture.db());
+    store.get(cached[0].cid()).await.unwrap().unwrap();
+    db.write_to_free(|_| Ok::<_, Error>(())).await.unwrap();
+    std::fs::remove_dir(&reserve).unwrap();
+    store.get(cached[1].cid()).await.unwrap().unwrap();
+    db.write(|_| Ok::<_, Error>(())).await.unwrap();
+    let key = Key::of(cached[1].cid().hash()).unwrap();
+    let row = index::find(&db.read().unwrap(), &key).unwrap().unwrap();
+    assert_eq!(row.used, now);
 }
