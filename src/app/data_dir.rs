@@ -45,6 +45,7 @@ impl DataDir {
         lock.set_len(0).map_err(failed)?;
         lock.rewind().map_err(failed)?;
         writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        sync_name(path).map_err(failed)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -80,6 +81,18 @@ impl DataDir {
         }
         let listener = bind(&path).map_err(failed)?;
         Ok(Socket { listener, file: SocketFile(path) })
+    }
+}
+
+/// Makes the directory's own name durable: what is synced in it later is worth nothing without.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    match path.parent().map(File::open) {
+        Some(Ok(parent)) => parent.sync_all(),
+        // Who may not read it did not make the directory in it either.
+        Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Some(Err(error)) => Err(error),
+        None => Ok(()),
     }
 }
 

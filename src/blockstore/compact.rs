@@ -31,16 +31,10 @@ const ROLL_DEAD_BYTES_MIN: u32 = 64 << 20;
 type Live = Vec<(Key, Bytes, Location)>;
 
 impl Inner {
-    /// Compacts every segment that is less than half alive; gives the bytes won. In the background it
-    /// does nothing while the segments are needed as they are; who asked for it waits.
+    /// Compacts every segment that is less than half alive; gives the bytes won. Does nothing while
+    /// the segments are needed as they are.
     pub(super) async fn compact_all(self: &Arc<Self>, pace: Pace) -> Result<u64, StoreError> {
-        let _removing = match pace {
-            Pace::Asked => self.removing.lock().await,
-            Pace::Gentle => match self.removing.try_lock() {
-                Ok(removing) => removing,
-                Err(_) => return Ok(0),
-            },
-        };
+        let Ok(_removing) = self.removing.try_lock() else { return Ok(0) };
         let rows = index::segments(&self.db.read()?)?;
         let live = |id: u32| rows.get(&id).map_or(0, |row| row.live);
         if let Some((id, end)) = self.segments.active_segment() {
