@@ -189,20 +189,36 @@ impl Contents {
 
     /// Up to `limit` records, the newest first, without the `offset` newest.
     pub fn list(&self, whose: Whose, offset: usize, limit: usize) -> Result<Vec<Content>, Error> {
+        self.page(whose, u64::MAX, offset, limit)
+    }
+
+    /// Up to `limit` records older than the one of this number, the newest first.
+    pub fn older(&self, whose: Whose, than: u64, limit: usize) -> Result<Vec<Content>, Error> {
+        self.page(whose, than, 0, limit)
+    }
+
+    fn page(
+        &self,
+        whose: Whose,
+        than: u64,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<Content>, Error> {
         let snapshot = self.db.read()?;
         let mut found = Vec::new();
         match whose {
             Whose::All => {
-                let rows = snapshot.range(ROWS, Bound::Unbounded, Bound::Unbounded)?;
+                let than = than.to_be_bytes();
+                let rows = snapshot.range(ROWS, Bound::Unbounded, Bound::Excluded(&than))?;
                 for row in rows.rev().skip(offset).take(limit) {
                     let (key, row) = row?;
                     found.push(read(number(&key).unwrap_or_default(), &row)?);
                 }
             }
             Whose::Of(owner) => {
-                let (from, to) = (of_owner(owner, 0), of_owner(owner, u64::MAX));
+                let (from, to) = (of_owner(owner, 0), of_owner(owner, than));
                 let rows =
-                    snapshot.range(BY_OWNER, Bound::Included(&from), Bound::Included(&to))?;
+                    snapshot.range(BY_OWNER, Bound::Included(&from), Bound::Excluded(&to))?;
                 for row in rows.rev().skip(offset).take(limit) {
                     let (key, _): Row = row?;
                     let id = key.get(8..).and_then(number).unwrap_or_default();

@@ -178,7 +178,14 @@ async fn what_is_unpinned_while_it_is_imported_has_no_record_without_a_pin() {
         }
     };
     import(&fixture, car, unpin).await;
-    for content in fixture.upload.contents().list(Whose::All, 0, 9).unwrap() {
+    let all = fixture.upload.contents().list(Whose::All, 0, 9).unwrap();
+    let paged: Vec<_> = std::iter::successors(Some(u64::MAX), |than| {
+        fixture.upload.contents().older(Whose::All, *than, 1).unwrap().first().map(|row| row.id)
+    })
+    .skip(1)
+    .collect();
+    assert_eq!(paged, all.iter().map(|row| row.id).collect::<Vec<_>>());
+    for content in all {
         fixture.assert_kept(&content).await;
     }
 }

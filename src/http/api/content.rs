@@ -234,23 +234,24 @@ pub(super) async fn stats(
 pub(super) async fn list(User(who): User, From(state): From<State>) -> Response {
     let contents = state.parts.upload.contents();
     let whose = who.sees();
-    let pages = futures_util::stream::try_unfold(Some(0), move |offset| {
+    // By number, for rows that come meanwhile would shift offsets.
+    let pages = futures_util::stream::try_unfold(Some(u64::MAX), move |than| {
         let contents = contents.clone();
         async move {
-            let Some(offset) = offset else { return Ok::<_, crate::db::Error>(None) };
-            let rows = contents.list(whose, offset, ROWS_MAX)?;
-            let last = rows.len() < ROWS_MAX;
-            let mut text = String::from(if offset == 0 { "[" } else { "" });
+            let Some(than) = than else { return Ok::<_, crate::db::Error>(None) };
+            let rows = contents.older(whose, than, ROWS_MAX)?;
+            let mut text = String::from(if than == u64::MAX { "[" } else { "" });
             for (index, content) in rows.iter().enumerate() {
-                if offset + index > 0 {
+                if than != u64::MAX || index > 0 {
                     text.push(',');
                 }
                 text.push_str(&model(content).to_string());
             }
-            if last {
+            let next = rows.last().filter(|_| rows.len() == ROWS_MAX).map(|row| row.id);
+            if next.is_none() {
                 text.push(']');
             }
-            Ok(Some((Bytes::from(text), (!last).then_some(offset + ROWS_MAX))))
+            Ok(Some((Bytes::from(text), next)))
         }
     });
     let kind = [(http::header::CONTENT_TYPE, "application/json")];
