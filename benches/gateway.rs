@@ -10,6 +10,7 @@ use estuary::cache::{self, BlockCache};
 use estuary::gateway::{self, Gateway};
 use estuary::metrics::Registry;
 use estuary::retrieval::{self, Retriever};
+use estuary::routing::Names;
 use estuary::testing::MemoryBlockstore;
 use http_body_util::BodyExt;
 
@@ -22,8 +23,9 @@ fn gateway(store: MemoryBlockstore) -> Result<Gateway, Failure> {
     let config = retrieval::Config::default();
     let metrics = retrieval::Metrics::register(&registry)?;
     let retriever = Retriever::new(cache, Arc::new(store), Vec::new(), config, &metrics);
+    let parts = gateway::Parts { retriever, names: Names::default() };
     let metrics = gateway::Metrics::register(&registry)?;
-    Ok(Gateway::new(retriever, &gateway::Config::default(), &metrics))
+    Ok(Gateway::new(parts, &gateway::Config::default(), &metrics))
 }
 
 /// A request, how many bytes its answer has at least, and what to call it.
@@ -65,7 +67,7 @@ async fn answer(gateway: &Gateway, case: &Case) -> u64 {
         request = request.header(http::header::IF_NONE_MATCH, held);
     }
     let Ok(request) = request.body(()) else { return 0 };
-    let mut body = gateway.respond(request).await.into_body();
+    let mut body = gateway.respond(request, gateway::Peer::default()).await.into_body();
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
         bytes += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -22,6 +22,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::retrieval::{self, Retriever};
+use crate::routing::Names;
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -128,8 +129,9 @@ impl App {
         let sources = Vec::new();
         let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics);
 
+        let parts = gateway::Parts { retriever: retriever.clone(), names: Names::default() };
         let metrics = gateway::Metrics::register(&registry)?;
-        let gateway = Gateway::new(retriever.clone(), &config.gateway, &metrics);
+        let gateway = Gateway::new(parts, &config.gateway, &metrics);
         let accounts = Accounts::new(db.clone());
         let metrics = upload::Metrics::register(&registry)?;
         let upload = Upload::new(store.clone(), db.clone(), &config.upload, metrics);

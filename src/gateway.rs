@@ -7,26 +7,33 @@ mod body;
 mod error;
 mod escape;
 mod headers;
+mod hostname;
 mod metrics;
+mod network;
 mod read_ahead;
 mod request;
 mod resolve;
 mod respond;
+mod site;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use serde::{Deserialize, Serialize};
 
 use crate::retrieval::Retriever;
+use crate::routing::Names;
 
 pub use body::Body;
 pub use error::Error;
 pub use metrics::Metrics;
+pub use network::{Network, NotANetwork};
 
+use hostname::{Hosts, Placed};
 use metrics::Counters;
-use request::{ContentRequest, Parsed};
+use request::{ContentRequest, Format, Parsed, Root};
 use respond::Responder;
 
 /// The gateway's section of the configuration.
@@ -39,55 +46,110 @@ pub struct Config {
     /// The gateway's public URL, for links to it: `https://host` or `http://host:port`. Not set:
     /// the address it listens on.
     pub url: Option<String>,
+    /// Addresses and networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count, and whose
+    /// requests are not limited by address: your CDN's.
+    pub trusted_proxies: Vec<Network>,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, url: None, listing_entries_max: 1000 }
+        Self { listen: None, url: None, trusted_proxies: Vec::new(), listing_entries_max: 1000 }
     }
+}
+
+/// The other end of the connection that a request came by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address; none for processes of this machine that came by a socket's file.
+    pub address: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub secure: bool,
 }
 
 /// The head of a request; gateway requests have no body that matters.
 pub type Request = http::Request<()>;
 
+/// What a gateway is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Finds blocks.
+    pub retriever: Retriever,
+    /// Resolves names.
+    pub names: Names,
+}
+
 /// Answers gateway requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gateway {
-    retriever: Retriever,
+    parts: Parts,
+    hosts: Hosts,
+    trusted_proxies: Arc<[Network]>,
     counters: Counters,
     listing_entries_max: usize,
 }
 
 impl Gateway {
-    /// A gateway to what `retriever` finds.
+    /// A gateway to what the parts find.
     #[must_use]
-    pub fn new(retriever: Retriever, config: &Config, metrics: &Metrics) -> Self {
-        let listing_entries_max = config.listing_entries_max.max(1);
-        Self { retriever, counters: Counters::new(metrics), listing_entries_max }
+    pub fn new(parts: Parts, config: &Config, metrics: &Metrics) -> Self {
+        Self {
+            parts,
+            hosts: Hosts::new(),
+            trusted_proxies: config.trusted_proxies.as_slice().into(),
+            counters: Counters::new(metrics),
+            listing_entries_max: config.listing_entries_max.max(1),
+        }
     }
 
-    /// Answers a request. Whatever goes wrong before the head is sent becomes a response that
-    /// names it; what goes wrong later becomes an error of the body.
-    pub async fn respond(&self, request: Request) -> Response<Body> {
+    /// Whose word counts on where a request came from.
+    #[must_use]
+    pub fn trusted_proxies(&self) -> &[Network] {
+        &self.trusted_proxies
+    }
+
+    /// Answers a request that came from `peer`. Whatever goes wrong before the head is sent becomes
+    /// a response that names it; what goes wrong later becomes an error of the body.
+    pub async fn respond(&self, request: Request, peer: Peer) -> Response<Body> {
+        let mut format = None;
+        let outcome = self.answer(&request, peer, &mut format).await;
         let head = request.method() == http::Method::HEAD;
-        let parsed = request::parse(request.method(), request.uri(), request.headers());
-        drop(request);
-        let (format, outcome) = match parsed {
-            Ok(Parsed::Content(content)) => (Some(content.format), self.content(&content).await),
-            Ok(Parsed::Options) => (None, Ok(options())),
-            Ok(Parsed::Redirect(location)) => (None, respond::redirect(&location)),
-            Err(error) => (None, Err(error)),
-        };
         let response = outcome.unwrap_or_else(|error| error.response(head));
         self.counters.responded(format, response.status());
         response
     }
 
+    async fn answer(
+        &self,
+        request: &Request,
+        peer: Peer,
+        format: &mut Option<Format>,
+    ) -> Result<Response<Body>, Error> {
+        let Placed::Here(place) = self.hosts.place(request, peer).await?;
+        let asked = match request::parse(request, place)? {
+            Parsed::Content(asked) => asked,
+            Parsed::Options => return Ok(options()),
+            Parsed::Redirect(location) => return respond::redirect(&location),
+        };
+        *format = Some(asked.wants.format);
+        let content = match &asked.root {
+            Root::Cid(cid) => {
+                let cid = *cid;
+                asked.at(cid)
+            }
+            Root::Name(name) => {
+                let deadline = self.parts.retriever.session().deadline();
+                let resolved = Box::pin(self.parts.names.resolve(name, deadline)).await?;
+                asked.at_name(resolved)
+            }
+        };
+        self.content(&content).await
+    }
+
     async fn content(&self, request: &ContentRequest) -> Result<Response<Body>, Error> {
         let responder = Responder {
-            retriever: &self.retriever,
+            retriever: &self.parts.retriever,
             streams: &self.counters.streams,
             request,
             listing_entries_max: self.listing_entries_max,

@@ -7,7 +7,6 @@ mod body;
 mod console;
 mod error;
 mod metrics;
-mod network;
 mod readiness;
 mod router;
 mod server;
@@ -23,7 +22,6 @@ use crate::gateway::Gateway;
 
 pub use admin::Admin;
 pub use metrics::Metrics;
-pub use network::{Network, NotANetwork};
 pub use readiness::Readiness;
 pub use server::{Limits, Listener, Server};
 
@@ -39,11 +37,9 @@ pub struct Config {
     pub connections_max: usize,
     /// Requests that one listener has under way at once; further ones get 503.
     pub requests_max: usize,
-    /// Requests that one address has under way at once; further ones get 429. This machine is
-    /// exempt.
+    /// Requests that one address has under way at once; further ones get 429. This machine and
+    /// the gateway's trusted proxies are exempt.
     pub requests_per_address_max: usize,
-    /// Addresses and networks that are exempt from it, such as those of your CDN.
-    pub trusted_proxies: Vec<Network>,
     /// How long the head of a request may take to come, in milliseconds.
     pub head_timeout_ms: u64,
     /// How long an idle connection is kept, in milliseconds.
@@ -61,7 +57,6 @@ impl Default for Config {
             connections_max: 4096,
             requests_max: 4096,
             requests_per_address_max: 64,
-            trusted_proxies: Vec::new(),
             head_timeout_ms: 10_000,
             idle_timeout_ms: 75_000,
             stall_timeout_ms: 30_000,
@@ -103,7 +98,6 @@ impl Config {
             connections_max: self.connections_max,
             requests_max: self.requests_max,
             requests_per_address_max: self.requests_per_address_max,
-            trusted_proxies: self.trusted_proxies.clone(),
             head_timeout: Duration::from_millis(self.head_timeout_ms),
             idle_timeout: Duration::from_millis(self.idle_timeout_ms),
             stall_timeout: Duration::from_millis(self.stall_timeout_ms),
@@ -126,10 +120,11 @@ pub fn serve_gateway(
         bodies: false,
         public: true,
     };
-    let limits = Limits { strict_lines: true, ..config.limits() };
+    let trusted_proxies = gateway.trusted_proxies().to_vec();
+    let limits = Limits { strict_lines: true, trusted_proxies, ..config.limits() };
     let metrics = metrics.of("gateway");
     server::serve(listener, limits, metrics.clone(), move |client| {
-        stack(router::gateway(Arc::clone(&gateway)), &client, &metrics, &manners)
+        stack(router::gateway(Arc::clone(&gateway), &client), &client, &metrics, &manners)
     })
 }
 

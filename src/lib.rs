@@ -21,6 +21,7 @@ pub mod retrieval;
 pub mod accounts;
 pub mod blockstore;
 pub mod cache;
+pub mod routing;
 // Storey 1
 pub mod db;
 pub mod ipld;

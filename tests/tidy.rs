@@ -15,7 +15,7 @@ const STOREYS: &str = "\
 6  http
 5  gateway   upload
 4  retrieval
-3  cache   blockstore   accounts
+3  cache   blockstore   routing   accounts
 1  db   ipld
 0  block   metrics   task
 ";

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::block::{Cid, FetchError, StoreError};
 use crate::ipld::Error as IpldError;
+use crate::routing;
 
 use super::body::Body;
 use super::headers;
@@ -70,6 +71,9 @@ pub enum Error {
         /// Where it ends.
         error: IpldError,
     },
+    /// A name is none, or leads nowhere.
+    #[error(transparent)]
+    Name(#[from] routing::Error),
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -105,6 +109,7 @@ impl Error {
             Self::Path { error: IpldError::NotALink(_), .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Path { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotCached(_) => StatusCode::PRECONDITION_FAILED,
+            Self::Name(error) => name_status(error),
             Self::Fetch(error) => fetch_status(error),
         }
     }
@@ -142,6 +147,13 @@ impl Error {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
         let body = if head { Body::empty() } else { Body::full(text) };
         headers::response(status, headers, body)
+    }
+}
+
+fn name_status(error: &routing::Error) -> StatusCode {
+    match error {
+        routing::Error::Malformed { .. } => StatusCode::BAD_REQUEST,
+        routing::Error::NotFound(_) => StatusCode::NOT_FOUND,
     }
 }
 

@@ -6,17 +6,37 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
 use super::escape;
-use super::request::{ContentRequest, Format, SaidBy};
+use super::request::{ContentRequest, Format, SaidBy, Validity};
 use super::resolve::Named;
 
 /// The methods we answer.
 pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
 /// Content under a CID never changes.
-pub(super) const IMMUTABLE: HeaderValue =
-    HeaderValue::from_static("public, max-age=29030400, immutable");
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=29030400, immutable");
 /// A listing's content never changes, but its looks do.
-pub(super) const LISTING: HeaderValue =
+const LISTING: HeaderValue =
     HeaderValue::from_static("public, max-age=604800, stale-while-revalidate=2678400");
+
+/// What a response is made of, and so how long a cache may keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Bytes of the content.
+    Content,
+    /// A page that we made about it.
+    Page,
+}
+
+/// For how long a cache may keep the answer to `request`; none where nobody says.
+fn cache_control(request: &ContentRequest, kind: Kind) -> Option<HeaderValue> {
+    match (request.validity, kind) {
+        (Validity::Immutable, Kind::Content) => Some(IMMUTABLE),
+        (Validity::Immutable, Kind::Page) => Some(LISTING),
+        (Validity::For(ttl), _) => {
+            let value = format!("public, max-age={}", ttl?.as_secs());
+            HeaderValue::try_from(value).ok()
+        }
+    }
+}
 
 const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
 pub(super) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
@@ -60,18 +80,20 @@ pub(super) fn content(
     request: &ContentRequest,
     named: &Named,
     etag: HeaderValue,
-    cache_control: HeaderValue,
+    kind: Kind,
 ) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(USUAL_COUNT);
     put_cors(&mut headers);
     headers.insert(header::ETAG, etag);
-    headers.insert(header::CACHE_CONTROL, cache_control);
+    if let Some(value) = cache_control(request, kind) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
     headers.insert(X_IPFS_PATH, named.path.clone());
     headers.insert(X_IPFS_ROOTS, named.roots.clone());
-    if request.said_by != SaidBy::Query {
+    if request.wants.said_by != SaidBy::Query {
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     }
-    if request.said_by == SaidBy::Accept
+    if request.wants.said_by == SaidBy::Accept
         && let Some(location) = content_location(request)
     {
         headers.insert(header::CONTENT_LOCATION, location);
@@ -82,15 +104,15 @@ pub(super) fn content(
 /// The URL at which this representation is had whatever the client accepts.
 fn content_location(request: &ContentRequest) -> Option<HeaderValue> {
     let mut location = format!("{}?", request.path.original);
-    let kept = request.query.iter().flat_map(|query| query.split('&'));
+    let kept = request.wants.query.iter().flat_map(|query| query.split('&'));
     for pair in kept.filter(|pair| !pair.is_empty()) {
         location.push_str(pair);
         location.push('&');
     }
     location.push_str("format=");
-    location.push_str(request.format.name());
-    if let Format::Car(params) = request.format {
-        let given = |name| request.query.as_deref().is_some_and(|query| query.contains(name));
+    location.push_str(request.wants.format.name());
+    if let Format::Car(params) = request.wants.format {
+        let given = |name| request.wants.query.as_deref().is_some_and(|query| query.contains(name));
         if params.duplicates && !given("car-dups=") {
             location.push_str("&car-dups=y");
         }

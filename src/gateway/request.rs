@@ -6,26 +6,80 @@ mod query;
 mod range;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::percent_decode_str;
 
+use crate::block::Cid;
 use crate::ipld::Error as IpldError;
 use crate::ipld::car::walk::{CarScope, EntityBytes};
-use crate::ipld::path::ContentPath;
+use crate::ipld::path::{self, ContentPath};
+use crate::routing::{Name, Resolved};
 
+use super::Request;
 use super::error::Error;
+use super::site::{Place, Site};
 
 use accept::Accepted;
 pub(super) use range::{ByteRange, Satisfied};
 
-/// What a client asks for.
+/// What a client asks for, by whatever it named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// What the path starts from.
+    pub(super) root: Root,
+    /// The names below the root, decoded.
+    pub(super) segments: Vec<String>,
+    /// Whether the path ends in a slash.
+    pub(super) trailing_slash: bool,
+    /// The content path, percent-encoded as it was given.
+    pub(super) original: String,
+    /// Where it was asked.
+    pub(super) site: Site,
+    /// How the answer is to be.
+    pub(super) wants: Wants,
+}
+
+/// What a content path starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Root {
+    /// `/ipfs/{cid}`.
+    Cid(Cid),
+    /// `/ipns/{name}`.
+    Name(Name),
+}
+
+/// What a client asks for, its root known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ContentRequest {
+    /// The root and all names below it, those that a record gives before those that were asked
+    /// for; and the content path as it was asked for.
+    pub(super) path: ContentPath,
+    /// How many of the names below the root were asked for.
+    pub(super) asked_segments: usize,
+    /// How long the answer holds.
+    pub(super) validity: Validity,
+    /// Where it was asked.
+    pub(super) site: Site,
+    /// How the answer is to be.
+    pub(super) wants: Wants,
+}
+
+/// How long an answer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Validity {
+    /// For ever: its path starts from a CID.
+    Immutable,
+    /// For so long; none where nobody says. Its path starts from a name.
+    For(Option<Duration>),
+}
+
+/// How an answer is to be: what the query and the headers say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wants {
     /// Whether only the head of the response is wanted.
     pub(super) head: bool,
-    /// What is asked for.
-    pub(super) path: ContentPath,
     /// The query, as it was given.
     pub(super) query: Option<String>,
     /// How it is to be represented.
@@ -119,16 +173,35 @@ pub(super) enum SaidBy {
 #[allow(clippy::large_enum_variant, reason = "the large one is the usual one, and lives briefly")]
 pub(super) enum Parsed {
     /// Content is asked for.
-    Content(ContentRequest),
+    Content(Asked),
     /// The methods and headers are asked for (`OPTIONS`).
     Options,
     /// Another path is meant.
     Redirect(String),
 }
 
-/// Reads a request.
-pub(super) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Parsed, Error> {
-    let head = match *method {
+impl Asked {
+    /// The request, once its root is known to be this CID.
+    pub(super) fn at(self, root: Cid) -> ContentRequest {
+        let Self { segments, trailing_slash, original, site, wants, .. } = self;
+        let asked_segments = segments.len();
+        let path = ContentPath { root, segments, trailing_slash, original };
+        ContentRequest { path, asked_segments, validity: Validity::Immutable, site, wants }
+    }
+
+    /// The request, once its name is known to stand for this.
+    pub(super) fn at_name(self, resolved: Resolved) -> ContentRequest {
+        let mut request = self.at(resolved.root);
+        request.path.segments.splice(0..0, resolved.segments);
+        request.validity = Validity::For(resolved.ttl);
+        request
+    }
+}
+
+/// Reads a request that was made at `place`.
+pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let head = match *request.method() {
         Method::GET => false,
         Method::HEAD => true,
         Method::OPTIONS => return Ok(Parsed::Options),
@@ -138,22 +211,26 @@ pub(super) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<P
     if let Some(target) = params.uri.take() {
         return protocol_redirect(&target).map(Parsed::Redirect);
     }
-    if let Some(inner) = doubled_namespace(uri.path()) {
+    let Place { site, content_path } = place;
+    if let Some(inner) = doubled_namespace(&content_path) {
         return Ok(Parsed::Redirect(with_query(inner, uri.query())));
     }
-    if !uri.path().starts_with("/ipfs/") {
-        return Err(Error::NoSuchRoute);
-    }
-    let path = ContentPath::parse(uri.path()).map_err(path_error)?;
-    let below_root = path.trailing_slash || !path.segments.is_empty();
-    if !below_root && headers.get("service-worker").is_some_and(|value| value == "script") {
+    let (root, below) = path::split(&content_path).map_err(path_error)?;
+    let root = match root {
+        path::Root::Cid(cid) => Root::Cid(cid),
+        path::Root::Name(name) => Root::Name(Name::parse(&name)?),
+        path::Root::Other => return Err(Error::NoSuchRoute),
+    };
+    if !below.trailing_slash
+        && below.segments.is_empty()
+        && headers.get("service-worker").is_some_and(|value| value == "script")
+    {
         return Err(Error::ServiceWorker);
     }
     let accepted = accept::parse(headers)?;
     let (format, said_by) = choose_format(&params, accepted)?;
-    Ok(Parsed::Content(ContentRequest {
+    let wants = Wants {
         head,
-        path,
         query: uri.query().map(str::to_owned),
         format,
         said_by,
@@ -165,7 +242,10 @@ pub(super) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<P
         local_only: is_local_only(headers),
         page: params.page,
         slash_optional: params.go_get,
-    }))
+    };
+    let path::Below { segments, trailing_slash } = below;
+    let original = content_path;
+    Ok(Parsed::Content(Asked { root, segments, trailing_slash, original, site, wants }))
 }
 
 fn path_error(error: IpldError) -> Error {

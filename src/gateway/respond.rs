@@ -34,15 +34,15 @@ impl<'a> Responder<'a> {
     /// memory that are the whole content.
     pub(super) fn at_once(self) -> Option<Outcome> {
         let request = self.request;
-        if let Format::Car(params) = request.format {
+        if let Format::Car(params) = request.wants.format {
             return car::not_modified(request, &params).map(Ok);
         }
         let named = Named::at_root(&request.path)?;
         if let Some(response) = self.not_modified(&named) {
             return Some(Ok(response));
         }
-        let leaf = named.terminus.codec() == codec::RAW && request.format == Format::Default;
-        if !leaf && request.format != Format::Raw {
+        let leaf = named.terminus.codec() == codec::RAW && request.wants.format == Format::Default;
+        if !leaf && request.wants.format != Format::Raw {
             return None;
         }
         let block = self.retriever.at_hand(&named.terminus)?;
@@ -57,7 +57,7 @@ impl<'a> Responder<'a> {
     pub(super) async fn respond(self) -> Outcome {
         let session = self.session();
         match self.content(&session).await {
-            Err(Error::Fetch(FetchError::NotFound(cid))) if self.request.local_only => {
+            Err(Error::Fetch(FetchError::NotFound(cid))) if self.request.wants.local_only => {
                 Err(Error::NotCached(cid))
             }
             outcome => outcome,
@@ -66,11 +66,11 @@ impl<'a> Responder<'a> {
 
     fn session(&self) -> Session {
         let session = self.retriever.session();
-        if self.request.local_only { session.local_only() } else { session }
+        if self.request.wants.local_only { session.local_only() } else { session }
     }
 
     async fn content(self, session: &Session) -> Outcome {
-        if let Format::Car(params) = self.request.format {
+        if let Format::Car(params) = self.request.wants.format {
             return car::car(self, session, params).await;
         }
         let path = &self.request.path;
@@ -84,7 +84,7 @@ impl<'a> Responder<'a> {
                 named
             }
         };
-        let format = self.request.format;
+        let format = self.request.wants.format;
         match format {
             Format::Tar => return Err(Error::NotServed("tar")),
             Format::IpnsRecord => return Err(Error::RecordOfContent),
@@ -108,9 +108,11 @@ impl<'a> Responder<'a> {
                 file::file(self, session, file).await
             }
             Kind::Symlink { target } => Ok(file::symlink(self.request, named, target)),
-            Kind::Directory(_) | Kind::HamtShard(_) if self.request.format != Format::Default => {
+            Kind::Directory(_) | Kind::HamtShard(_)
+                if self.request.wants.format != Format::Default =>
+            {
                 let cid = Box::new(named.terminus);
-                Err(Error::NotAcceptable { cid, format: self.request.format.name() })
+                Err(Error::NotAcceptable { cid, format: self.request.wants.format.name() })
             }
             Kind::Directory(_) | Kind::HamtShard(_) => {
                 directory::directory(self, session, named, node).await
@@ -121,15 +123,15 @@ impl<'a> Responder<'a> {
     /// 304, where the client names an entity tag that the content may have. All of them follow
     /// from CID and format, so nothing need be read.
     fn not_modified(&self, named: &Named) -> Option<Response<Body>> {
-        let held = self.request.if_none_match.as_ref()?;
-        let etag = block::etag(self.request.format, named);
+        let held = self.request.wants.if_none_match.as_ref()?;
+        let etag = block::etag(self.request.wants.format, named);
         if headers::matches(held, &etag) {
-            return Some(not_modified(self.request, named, etag, headers::IMMUTABLE));
+            return Some(not_modified(self.request, named, etag, headers::Kind::Content));
         }
-        if self.request.format == Format::Default && named.terminus.codec() == codec::DAG_PB {
-            let etag = directory::etag(named, self.request.page);
+        if self.request.wants.format == Format::Default && named.terminus.codec() == codec::DAG_PB {
+            let etag = directory::etag(named, self.request.wants.page);
             if headers::matches(held, &etag) {
-                return Some(not_modified(self.request, named, etag, headers::LISTING));
+                return Some(not_modified(self.request, named, etag, headers::Kind::Page));
             }
         }
         None
@@ -144,9 +146,9 @@ fn not_modified(
     request: &ContentRequest,
     named: &Named,
     etag: HeaderValue,
-    cache_control: HeaderValue,
+    kind: headers::Kind,
 ) -> Response<Body> {
-    let mut headers = headers::content(request, named, etag, cache_control);
+    let mut headers = headers::content(request, named, etag, kind);
     headers::trim_for_not_modified(&mut headers);
     headers::response(StatusCode::NOT_MODIFIED, headers, Body::empty())
 }

@@ -61,7 +61,8 @@ fn world_of(with_source: bool) -> World {
         &retrieval::Metrics::register(&registry).unwrap(),
     );
     let metrics = Metrics::register(&registry).unwrap();
-    World { store, gateway: Gateway::new(retriever, &Config::default(), &metrics), source }
+    let parts = Parts { retriever, names: Names::default() };
+    World { store, gateway: Gateway::new(parts, &Config::default(), &metrics), source }
 }
 
 impl World {
@@ -70,7 +71,7 @@ impl World {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.gateway.respond(request.body(()).unwrap()).await;
+        let response = self.gateway.respond(request.body(()).unwrap(), Peer::default()).await;
         let (parts, mut body) = response.into_parts();
         let (mut bytes, mut whole) = (Vec::new(), true);
         while let Some(frame) = body.frame().await {

@@ -15,12 +15,16 @@ use super::stack::Stacked;
 use crate::gateway::{self, Gateway};
 
 /// Everything on the gateway's listener is content; what is not, the gateway refuses by name.
-pub(super) fn gateway(gateway: Arc<Gateway>) -> impl Stacked<gateway::Body> {
+pub(super) fn gateway(
+    gateway: Arc<Gateway>,
+    client: &Client,
+) -> impl Stacked<gateway::Body> + use<> {
+    let peer = gateway::Peer { address: client.peer().map(|peer| peer.ip()), secure: false };
     service_fn(move |request: Request<Incoming>| {
         let gateway = Arc::clone(&gateway);
         // Boxed, since each layer above would move it.
         Box::pin(async move {
-            let response = gateway.respond(request.map(drop)).await;
+            let response = gateway.respond(request.map(drop), peer).await;
             Ok::<_, Infallible>(response.map(Body::service))
         })
     })

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::gateway::Network;
 use crate::http::metrics::ListenerMetrics;
-use crate::http::network::Network;
 use crate::task::Tasks;
 
 pub(super) use client::Client;

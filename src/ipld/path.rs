@@ -27,27 +27,57 @@ pub struct ContentPath {
     pub original: String,
 }
 
+/// What a path starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// `/ipfs/{cid}`.
+    Cid(Cid),
+    /// `/ipns/{name}`, the name decoded and not looked at.
+    Name(String),
+    /// Something else.
+    Other,
+}
+
+/// What follows the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below {
+    /// The names, decoded; empty ones (`//`) are left out.
+    pub segments: Vec<String>,
+    /// Whether the path ends in a slash.
+    pub trailing_slash: bool,
+}
+
+/// Splits `/ipfs/{cid}[/path]` or `/ipns/{name}[/path]`, percent-encoded, without a query. A path
+/// over [`PATH_BYTES_MAX`] is [`Error::Limit`], every other fault [`Error::Path`].
+pub fn split(path: &str) -> Result<(Root, Below), Error> {
+    if path.len() > PATH_BYTES_MAX {
+        return Err(Error::Limit { what: "the path", limit: PATH_BYTES_MAX as u64 });
+    }
+    let in_cids = path.strip_prefix("/ipfs/");
+    let Some(rest) = in_cids.or_else(|| path.strip_prefix("/ipns/")) else {
+        return Ok((Root::Other, Below { segments: Vec::new(), trailing_slash: false }));
+    };
+    let (root, below) = rest.split_once('/').unwrap_or((rest, ""));
+    let root = decode(root).ok_or_else(|| fault(path, "its root has a bad percent-escape"))?;
+    let root = if in_cids.is_some() {
+        Root::Cid(parse_cid(&root).map_err(|error| fault(path, &error.to_string()))?)
+    } else {
+        Root::Name(root.into_owned())
+    };
+    let segments = parse_segments(below).map_err(|reason| fault(path, reason))?;
+    Ok((root, Below { segments, trailing_slash: path.ends_with('/') }))
+}
+
 impl ContentPath {
     /// Parses `/ipfs/{cid}[/path]`, percent-encoded, without a query. A path over
     /// [`PATH_BYTES_MAX`] is [`Error::Limit`], every other fault [`Error::Path`].
     pub fn parse(path: &str) -> Result<Self, Error> {
-        if path.len() > PATH_BYTES_MAX {
-            return Err(Error::Limit { what: "the path", limit: PATH_BYTES_MAX as u64 });
+        match split(path)? {
+            (Root::Cid(root), Below { segments, trailing_slash }) => {
+                Ok(Self { root, segments, trailing_slash, original: path.to_owned() })
+            }
+            _ => Err(fault(path, "it does not start with /ipfs/")),
         }
-        let rest = path
-            .strip_prefix("/ipfs/")
-            .ok_or_else(|| fault(path, "it does not start with /ipfs/"))?;
-        let (root, below) = rest.split_once('/').unwrap_or((rest, ""));
-        let root = decode(root)
-            .ok_or(Error::Malformed { format: "CID", reason: "it has a bad percent-escape" })
-            .and_then(|root| parse_cid(&root))
-            .map_err(|error| fault(path, &error.to_string()))?;
-        Ok(Self {
-            root,
-            segments: parse_segments(below).map_err(|reason| fault(path, reason))?,
-            trailing_slash: path.ends_with('/'),
-            original: path.to_owned(),
-        })
     }
 }
 

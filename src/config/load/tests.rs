@@ -30,7 +30,7 @@ fn variables_set_every_kind_of_value() {
         ("ESTUARY_GATEWAY__LISTEN", "127.0.0.1:0"),
         ("ESTUARY_API__HOSTS", "box.local, box.local:3004"),
         ("estuary_http__grace_ms", "5000"),
-        ("ESTUARY_HTTP__TRUSTED_PROXIES", "192.0.2.0/24"),
+        ("ESTUARY_GATEWAY__TRUSTED_PROXIES", "192.0.2.0/24"),
         ("ESTUARY_LOG__LEVEL", "debug"),
         ("ESTUARY_LOG__FORMAT", "json"),
         ("ESTUARY_GATEWAY__URL", ""),
@@ -42,7 +42,7 @@ fn variables_set_every_kind_of_value() {
     assert_eq!(config.gateway.url, None);
     assert_eq!(config.api.hosts, ["box.local", "box.local:3004"]);
     assert_eq!(config.http.grace_ms, 5000);
-    assert_eq!(config.http.trusted_proxies, ["192.0.2.0/24".parse().unwrap()]);
+    assert_eq!(config.gateway.trusted_proxies, ["192.0.2.0/24".parse().unwrap()]);
     assert_eq!(config.log.level, "debug");
     assert!(config.offline);
     assert!(!from_environment(&[("ESTUARY_OFFLINE", "false")]).unwrap().offline);

@@ -27,7 +27,7 @@ pub(super) fn codec(
     named: &Named,
     block: &Block,
 ) -> Result<Response<Body>, Error> {
-    let (media_type, extension, attachment) = match (block.cid().codec(), request.format) {
+    let (media_type, extension, attachment) = match (block.cid().codec(), request.wants.format) {
         (codec::JSON, _) | (codec::DAG_JSON, Format::Codec(Codec::Json)) => {
             ("application/json", Some("json"), false)
         }
@@ -53,14 +53,14 @@ fn bytes(
     extension: Option<&str>,
     attachment: bool,
 ) -> Result<Response<Body>, Error> {
-    let etag = etag(request.format, named);
-    let mut headers = headers::content(request, named, etag, headers::IMMUTABLE);
+    let etag = etag(request.wants.format, named);
+    let mut headers = headers::content(request, named, etag, headers::Kind::Content);
     headers.insert(header::CONTENT_TYPE, media_type);
     headers::put_nosniff(&mut headers);
     let cid = String::from_utf8_lossy(&named.text);
     let own_name = extension.map(|extension| format!("{cid}.{extension}"));
-    if let Some(name) = request.filename.as_deref().or(own_name.as_deref())
-        && let Some(value) = headers::disposition(attachment || request.download, name)
+    if let Some(name) = request.wants.filename.as_deref().or(own_name.as_deref())
+        && let Some(value) = headers::disposition(attachment || request.wants.download, name)
     {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }

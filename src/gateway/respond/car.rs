@@ -36,7 +36,7 @@ const FRAME_BYTES: usize = 64 << 10;
 
 /// 304, where the client has this very CAR: its bytes follow from the request alone.
 pub(super) fn not_modified(request: &ContentRequest, params: &CarParams) -> Option<Response<Body>> {
-    let held = request.if_none_match.as_ref()?;
+    let held = request.wants.if_none_match.as_ref()?;
     let etag = etag(&request.path, params);
     headers::matches(held, &etag).then(|| {
         let mut headers = car_headers(request, params, etag, &Named::unresolved(&request.path));
@@ -71,7 +71,7 @@ pub(super) async fn car(
     let named = Named::unresolved(&request.path).with_roots(body.walk.roots());
     let headers = car_headers(request, &params, etag(&request.path, &params), &named);
     let body =
-        if request.head { Body::empty() } else { Body::car(body, responder.streams.clone()) };
+        if request.wants.head { Body::empty() } else { Body::car(body, responder.streams.clone()) };
     Ok(headers::response(StatusCode::OK, headers, body))
 }
 
@@ -104,7 +104,7 @@ fn car_headers(
     etag: HeaderValue,
     named: &Named,
 ) -> HeaderMap {
-    let mut headers = headers::content(request, named, etag, headers::IMMUTABLE);
+    let mut headers = headers::content(request, named, etag, headers::Kind::Content);
     // The client may have asked for any order: what it gets is depth first.
     let media_type = if params.duplicates {
         "application/vnd.ipld.car; version=1; order=dfs; dups=y"
@@ -117,7 +117,7 @@ fn car_headers(
     // Below format=car, parameters of Accept still count.
     headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     let cid = String::from_utf8_lossy(&named.text);
-    let name = match (&request.filename, request.path.segments.last()) {
+    let name = match (&request.wants.filename, request.path.segments.last()) {
         (Some(name), _) => name.clone(),
         (None, Some(last)) => format!("{cid}_{last}.car"),
         (None, None) => format!("{cid}.car"),

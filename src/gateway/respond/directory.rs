@@ -29,7 +29,7 @@ pub(super) async fn directory(
     node: Node,
 ) -> Result<Response<Body>, Error> {
     let request = responder.request;
-    if !request.path.trailing_slash && !request.slash_optional {
+    if !request.path.trailing_slash && !request.wants.slash_optional {
         return redirect(&slashed(request));
     }
     if let Some(index) = index(responder, session, &node).await? {
@@ -49,9 +49,9 @@ pub(super) fn etag(named: &Named, page: usize) -> HeaderValue {
 
 /// The path with a slash at its end; escapes as RFC 3986 writes them.
 fn slashed(request: &ContentRequest) -> String {
-    let mut path = escape::upper_case_escapes(&request.path.original);
+    let mut path = escape::upper_case_escapes(request.site.url_path(&request.path.original));
     path.push('/');
-    with_query(&path, request.query.as_deref())
+    with_query(&path, request.wants.query.as_deref())
 }
 
 /// The directory's own page, if it has one.
@@ -86,7 +86,7 @@ struct Page {
 }
 
 async fn page(responder: Responder<'_>, session: &Session, node: Node) -> Result<Page, Error> {
-    let (number, entries_max) = (responder.request.page, responder.listing_entries_max);
+    let (number, entries_max) = (responder.request.wants.page, responder.listing_entries_max);
     let mut lister = Lister::of(node)?.skip(number.saturating_mul(entries_max));
     let mut ahead = ReadAhead::new(responder.retriever.clone(), *session);
     let mut page = Page { number, entries: Vec::new(), more: false };
@@ -123,11 +123,11 @@ fn without_its_block(entry: &Entry) -> Entry {
 fn listing_response(request: &ContentRequest, named: &Named, page: &Page) -> Response<Body> {
     let html = listing::render(&request.path, named, page);
     let etag = etag(named, page.number);
-    let mut headers = headers::content(request, named, etag, headers::LISTING);
+    let mut headers = headers::content(request, named, etag, headers::Kind::Page);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(listing::POLICY));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(html.len()));
     headers::put_nosniff(&mut headers);
-    let body = if request.head { Body::empty() } else { Body::full(html) };
+    let body = if request.wants.head { Body::empty() } else { Body::full(html) };
     headers::response(StatusCode::OK, headers, body)
 }

@@ -38,7 +38,7 @@ pub(super) fn whole(
     block: &Block,
 ) -> Result<Response<Body>, Error> {
     let mut headers = content_headers(request, named);
-    let name = request.filename.as_deref();
+    let name = request.wants.filename.as_deref();
     headers.insert(header::CONTENT_TYPE, headers::media_type(name, Some(block.data())));
     at_hand(request, headers, block.data())
 }
@@ -51,7 +51,7 @@ pub(super) async fn file(
 ) -> Result<Response<Body>, Error> {
     let request = responder.request;
     let mut headers = content_headers(request, served.named);
-    let name = request.filename.as_deref().or(served.name);
+    let name = request.wants.filename.as_deref().or(served.name);
     let part = part(request, &mut headers, served.file.size)?;
     let range = part.as_ref().map_or(0..served.file.size, Range::clone);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
@@ -65,7 +65,7 @@ pub(super) async fn file(
     };
     let mut body = FileBody::new(responder, session, served.file, range);
     // A head needs the first bytes only to tell the type.
-    if !request.head || (!told && part.is_none()) {
+    if !request.wants.head || (!told && part.is_none()) {
         body.first = poll_fn(|cx| body.poll_next(cx)).await?;
         body.left += body.first.as_ref().map_or(0, |first| first.len() as u64);
     }
@@ -78,7 +78,7 @@ pub(super) async fn file(
 
     let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let body = match body.first.take() {
-        _ if request.head => Body::empty(),
+        _ if request.wants.head => Body::empty(),
         Some(only) if only.len() as u64 == body.left => Body::full(only),
         None => Body::empty(),
         first => Body::file(FileBody { first, ..body }, responder.streams.clone()),
@@ -103,7 +103,7 @@ pub(super) fn symlink(request: &ContentRequest, named: &Named, target: Bytes) ->
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("inode/symlink"));
     headers.remove(header::ACCEPT_RANGES);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(target.len()));
-    let body = if request.head { Body::empty() } else { Body::full(target) };
+    let body = if request.wants.head { Body::empty() } else { Body::full(target) };
     headers::response(StatusCode::OK, headers, body)
 }
 
@@ -123,26 +123,26 @@ pub(super) fn at_hand(
     };
     headers::put_ranges(&mut headers);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
-    let body = if request.head { Body::empty() } else { Body::full(data) };
+    let body = if request.wants.head { Body::empty() } else { Body::full(data) };
     Ok(headers::response(status, headers, body))
 }
 
 fn content_headers(request: &ContentRequest, named: &Named) -> HeaderMap {
-    let etag = block::etag(request.format, named);
-    let mut headers = headers::content(request, named, etag, headers::IMMUTABLE);
+    let etag = block::etag(request.wants.format, named);
+    let mut headers = headers::content(request, named, etag, headers::Kind::Content);
     headers::put_ranges(&mut headers);
-    if let Some((media_type, extension, attachment)) = plain_codec(request.format) {
+    if let Some((media_type, extension, attachment)) = plain_codec(request.wants.format) {
         let cid = String::from_utf8_lossy(&named.text);
         let own_name = format!("{cid}.{extension}");
-        let name = request.filename.as_deref().unwrap_or(&own_name);
+        let name = request.wants.filename.as_deref().unwrap_or(&own_name);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers::put_nosniff(&mut headers);
-        if let Some(value) = headers::disposition(attachment || request.download, name) {
+        if let Some(value) = headers::disposition(attachment || request.wants.download, name) {
             headers.insert(header::CONTENT_DISPOSITION, value);
         }
         return headers;
     }
-    if (request.filename.is_some() || request.download)
+    if (request.wants.filename.is_some() || request.wants.download)
         && let Some(value) = disposition(request, named)
     {
         headers.insert(header::CONTENT_DISPOSITION, value);
@@ -162,8 +162,8 @@ fn plain_codec(format: Format) -> Option<(&'static str, &'static str, bool)> {
 fn disposition(request: &ContentRequest, named: &Named) -> Option<HeaderValue> {
     let cid = String::from_utf8_lossy(&named.text);
     let last = request.path.segments.last().map(String::as_str);
-    let name = request.filename.as_deref().or(last).unwrap_or(&cid);
-    headers::disposition(request.download, name)
+    let name = request.wants.filename.as_deref().or(last).unwrap_or(&cid);
+    headers::disposition(request.wants.download, name)
 }
 
 /// The part that is asked for, if it is one, noted in the headers. A range holds only for the
@@ -173,8 +173,8 @@ fn part(
     headers: &mut HeaderMap,
     size: u64,
 ) -> Result<Option<Range<u64>>, Error> {
-    let Some(range) = request.range else { return Ok(None) };
-    if request.if_range.as_ref().is_some_and(|held| headers.get(header::ETAG) != Some(held)) {
+    let Some(range) = request.wants.range else { return Ok(None) };
+    if request.wants.if_range.as_ref().is_some_and(|held| headers.get(header::ETAG) != Some(held)) {
         return Ok(None);
     }
     match range.within(size) {

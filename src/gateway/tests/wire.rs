@@ -11,7 +11,9 @@ use super::*;
 async fn exchange(world: &World, method: Method, uri: &str) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| async {
-        Ok::<_, std::convert::Infallible>(world.gateway.respond(request.map(drop)).await)
+        Ok::<_, std::convert::Infallible>(
+            world.gateway.respond(request.map(drop), Peer::default()).await,
+        )
     });
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::watch::Seen;
-use crate::http::network::Network;
+use crate::gateway::Network;
 use crate::metrics::IntGauge;
 
 /// The other end of one connection. Its numbers are read by the connection's watch.

@@ -10,6 +10,7 @@ use http::{Uri, header};
 use serde_json::{Value, json};
 
 use crate::block::{Block, Cid, FetchError, codec};
+use crate::gateway;
 use crate::http::api::Parts;
 use crate::http::api::error::ApiError;
 use crate::ipld::path::ContentPath;
@@ -25,7 +26,7 @@ const LINES_AT_ONCE: usize = 256;
 
 /// `GET /ipfs/…`: the gateway.
 pub(super) async fn content(State(parts): State<Parts>, request: Request) -> Response {
-    parts.gateway.respond(request.map(drop)).await.map(Body::new)
+    parts.gateway.respond(request.map(drop), gateway::Peer::default()).await.map(Body::new)
 }
 
 /// `GET /stat/…`: what the path names.
