@@ -22,7 +22,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::retrieval::{self, Retriever};
-use crate::routing::Names;
+use crate::routing::{self, NameMap, Names};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -79,6 +79,9 @@ pub enum Error {
     /// The store did not open or close.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What names are resolved by cannot be had.
+    #[error(transparent)]
+    Names(#[from] routing::Error),
     /// There is no randomness to be had for the console's token.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -129,7 +132,10 @@ impl App {
         let sources = Vec::new();
         let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics);
 
-        let parts = gateway::Parts { retriever: retriever.clone(), names: Names::default() };
+        let metrics = routing::Metrics::register(&registry)?;
+        let fixed = NameMap::parse(&config.routing.names)?;
+        let names = Names::new(routing::Parts { fixed }, metrics);
+        let parts = gateway::Parts { retriever: retriever.clone(), names };
         let metrics = gateway::Metrics::register(&registry)?;
         let gateway = Gateway::new(parts, &config.gateway, &metrics);
         let accounts = Accounts::new(db.clone());

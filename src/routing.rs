@@ -3,43 +3,30 @@
 //! **Invariant:** what a name stands for is told by a record that its key signed, or by its
 //! domain's own DNS.
 
-use std::fmt;
-use std::time::Duration;
+mod metrics;
+mod name;
+mod name_map;
+mod names;
 
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
 
-use crate::block::Cid;
+pub use metrics::Metrics;
+pub use name::{Domain, Key, Name, Root, Value};
+pub use name_map::NameMap;
+pub use names::{Names, Parts, Resolved};
 
-/// A mutable name: `/ipns/{name}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Name(String);
+/// Most names from one to the next until content is reached (path gateway specification).
+pub const NAMES_MAX: usize = 32;
+/// Longest time that one resolution takes, in milliseconds.
+pub const RESOLVE_MS_MAX: u64 = 10_000;
 
-impl Name {
-    /// Reads a name as it stands in a path, decoded: a key (`k51…`, `bafz…`, `12D3…`, `Qm…`), or a
-    /// domain.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        if text.is_empty() {
-            return Err(Error::Malformed { name: text.into(), reason: "it is empty" });
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What a name stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolved {
-    /// The root of the content.
-    pub root: Cid,
-    /// Names below it that the record itself gives.
-    pub segments: Vec<String>,
-    /// For how long this holds from now; none where nobody says.
-    pub ttl: Option<Duration>,
+/// The section of the configuration that is about names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Names that stand for what is said here, whatever their records and DNS say:
+    /// `name:/ipfs/{cid}[/path]` or `name:/ipns/{name}[/path]`. `IPFS_NS_MAP` is the same.
+    pub names: Vec<String>,
 }
 
 /// Why a name was not resolved.
@@ -53,18 +40,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Nobody who was asked knows it.
-    #[error("no record of the name {0} was found")]
+    /// The domain has no DNSLink, says its DNS.
+    #[error(
+        "{0} has no DNSLink: a TXT record of _dnslink.{0} with dnslink=/ipfs/… or dnslink=/ipns/…"
+    )]
     NotFound(Box<str>),
-}
-
-/// Resolves names. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Names;
-
-impl Names {
-    /// What `name` stands for, through as many other names as it takes.
-    pub async fn resolve(&self, name: &Name, _deadline: Instant) -> Result<Resolved, Error> {
-        Err(Error::NotFound(name.to_string().into()))
-    }
+    /// Nobody who was asked has a record of the key.
+    #[error("no record of the name {0} was found here")]
+    NoRecord(Box<str>),
+    /// Names lead to names to names.
+    #[error("{0} leads through more than 32 names, and to no content")]
+    Recursion(Box<str>),
+    /// It took too long.
+    #[error("{0} was not resolved in time")]
+    Timeout(Box<str>),
 }

@@ -1,5 +1,7 @@
 //! What the types of a configuration do not say. Pure.
 
+use crate::routing::NameMap;
+
 use super::Config;
 
 /// A value that makes no sense.
@@ -37,6 +39,10 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     {
         let why = "names such as box.local or box.local:3004 are wanted";
         return Err(wrong("api.hosts", format!("{name:?}"), why));
+    }
+    if let Err(error) = NameMap::parse(&config.routing.names) {
+        let names = format!("{:?}", config.routing.names);
+        return Err(wrong("routing.names", names, error.to_string()));
     }
     config.log.check().map_err(|why| {
         let why = format!("{why}; use error, warn, info, debug or trace");

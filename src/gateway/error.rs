@@ -152,8 +152,11 @@ impl Error {
 
 fn name_status(error: &routing::Error) -> StatusCode {
     match error {
-        routing::Error::Malformed { .. } => StatusCode::BAD_REQUEST,
+        routing::Error::Malformed { .. } | routing::Error::Recursion(_) => StatusCode::BAD_REQUEST,
         routing::Error::NotFound(_) => StatusCode::NOT_FOUND,
+        // It may well exist elsewhere.
+        routing::Error::NoRecord(_) => StatusCode::BAD_GATEWAY,
+        routing::Error::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 

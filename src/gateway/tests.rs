@@ -13,6 +13,7 @@ use crate::block::{Block, Cid, FetchError, codec};
 use crate::cache::{self, BlockCache};
 use crate::ipld::dag_pb::{PbLink, PbNode};
 use crate::metrics::Registry;
+use crate::routing::{self, NameMap};
 use crate::testing::{Act, MemoryBlockstore, ScriptedSource};
 use crate::{block, retrieval};
 
@@ -61,7 +62,8 @@ fn world_of(with_source: bool) -> World {
         &retrieval::Metrics::register(&registry).unwrap(),
     );
     let metrics = Metrics::register(&registry).unwrap();
-    let parts = Parts { retriever, names: Names::default() };
+    let names = names(&registry, &[]);
+    let parts = Parts { retriever, names };
     World { store, gateway: Gateway::new(parts, &Config::default(), &metrics), source }
 }
 
@@ -99,6 +101,13 @@ impl World {
             futures_util::FutureExt::now_or_never(block::Blockstore::get(&self.store, root));
         crate::ipld::links(&block.unwrap().unwrap().unwrap()).unwrap()
     }
+}
+
+/// Names that stand for this.
+fn names(registry: &Registry, fixed: &[&str]) -> Names {
+    let fixed = NameMap::parse(fixed).unwrap();
+    let metrics = routing::Metrics::register(registry).unwrap();
+    Names::new(routing::Parts { fixed }, metrics)
 }
 
 fn bytes(count: usize) -> Vec<u8> {
