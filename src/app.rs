@@ -22,7 +22,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::retrieval::{self, Retriever};
-use crate::routing::{self, NameMap, Names};
+use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -133,8 +133,9 @@ impl App {
         let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics);
 
         let metrics = routing::Metrics::register(&registry)?;
-        let fixed = NameMap::parse(&config.routing.names)?;
-        let names = Names::new(routing::Parts { fixed }, metrics);
+        let (section, offline) = (&config.routing, config.offline);
+        let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
+        let names = Names::new(parts, metrics);
         let parts = gateway::Parts { retriever: retriever.clone(), names };
         let metrics = gateway::Metrics::register(&registry)?;
         let gateway = Gateway::new(parts, &config.gateway, &metrics);

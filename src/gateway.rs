@@ -131,8 +131,12 @@ impl Gateway {
             Parsed::Content(asked) => asked,
             Parsed::Options => return Ok(options()),
             Parsed::Redirect(location) => return respond::redirect(&location),
+            Parsed::Found(location) => return respond::found(&location),
         };
         *format = Some(asked.wants.format);
+        if asked.wants.format == Format::IpnsRecord {
+            return respond::ipns_record::ipns_record(&self.parts.names, &asked);
+        }
         let content = match &asked.root {
             Root::Cid(cid) => {
                 let cid = *cid;

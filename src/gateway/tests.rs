@@ -107,7 +107,7 @@ impl World {
 fn names(registry: &Registry, fixed: &[&str]) -> Names {
     let fixed = NameMap::parse(fixed).unwrap();
     let metrics = routing::Metrics::register(registry).unwrap();
-    Names::new(routing::Parts { fixed }, metrics)
+    Names::new(routing::Parts { fixed, ..routing::Parts::default() }, metrics)
 }
 
 fn bytes(count: usize) -> Vec<u8> {
