@@ -98,6 +98,7 @@ pub struct App {
     registry: Registry,
     store: Store,
     retriever: Retriever,
+    names: Names,
     gateway: Gateway,
     accounts: Accounts,
     upload: Upload,
@@ -136,7 +137,7 @@ impl App {
         let (section, offline) = (&config.routing, config.offline);
         let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
         let names = Names::new(parts, metrics);
-        let parts = gateway::Parts { retriever: retriever.clone(), names };
+        let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
         let gateway = Gateway::new(parts, &config.gateway, &metrics);
         let accounts = Accounts::new(db.clone());
@@ -155,6 +156,7 @@ impl App {
             registry,
             store,
             retriever,
+            names,
             gateway,
             accounts,
             upload,
@@ -172,6 +174,7 @@ impl App {
             upload: self.upload.clone(),
             store: self.store.clone(),
             retriever: self.retriever.clone(),
+            names: self.names.clone(),
             gateway: self.gateway.clone(),
             accounts: self.accounts.clone(),
             readiness: Arc::clone(&self.readiness),
