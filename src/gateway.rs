@@ -143,8 +143,13 @@ impl Gateway {
                 asked.at(cid)
             }
             Root::Name(name) => {
-                let deadline = self.parts.retriever.session().deadline();
-                let resolved = Box::pin(self.parts.names.resolve(name, deadline)).await?;
+                let names = &self.parts.names;
+                let resolved = if asked.wants.local_only {
+                    Box::pin(names.resolve_at_hand(name)).await?
+                } else {
+                    let deadline = self.parts.retriever.session().deadline();
+                    Box::pin(names.resolve(name, deadline)).await?
+                };
                 asked.at_name(resolved)
             }
         };

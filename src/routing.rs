@@ -107,6 +107,9 @@ pub enum Error {
         /// What is in the way.
         reason: Arc<str>,
     },
+    /// Nobody was to be asked, and it is not known here.
+    #[error("{0} is not resolved here, and only-if-cached asks for what is here")]
+    NotAtHand(Box<str>),
     /// The record that is held has ended.
     #[error("the record of {0} has expired; its owner must publish a new one")]
     Expired(Box<str>),

@@ -165,6 +165,7 @@ fn name_status(error: &routing::Error) -> StatusCode {
             StatusCode::BAD_REQUEST
         }
         E::NotFound(_) => StatusCode::NOT_FOUND,
+        E::NotAtHand(_) => StatusCode::PRECONDITION_FAILED,
         // It may well have a good record elsewhere, now or later.
         E::NoRecord(_) | E::NoRecords | E::Expired(_) | E::Invalid { .. } | E::Older { .. } => {
             StatusCode::BAD_GATEWAY

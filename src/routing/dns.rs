@@ -93,6 +93,14 @@ impl Dns {
         Self { inner: Arc::new(inner) }
     }
 
+    /// What a domain leads to, as far as that is known: nobody is asked.
+    pub(super) fn at_hand(&self, domain: &Domain) -> Result<Option<Link>, Error> {
+        match self.inner.answers.get(domain).filter(|held| held.holds(Instant::now())) {
+            Some(held) => self.give(domain, &held),
+            None => Err(Error::NotAtHand(domain.to_string().into())),
+        }
+    }
+
     /// What a domain leads to; none where its DNS says that it has no DNSLink.
     pub(super) async fn lookup(&self, domain: &Domain) -> Result<Option<Link>, Error> {
         let held = self.inner.answers.get(domain);

@@ -53,6 +53,9 @@ pub enum RecordError {
     /// It is not made as records are.
     #[error("{0}")]
     Malformed(&'static str),
+    /// What it says its name stands for is nothing that can be.
+    #[error("its value is wrong: {0}")]
+    Value(&'static str),
     /// It is signed by version 1 alone, which does not cover all it says.
     #[error("it has no signature of version 2 (IPIP-428)")]
     Version1,
@@ -282,7 +285,7 @@ impl Cbor {
             .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
             .ok_or(malformed("its validity is not a time as in RFC 3339"))?;
         let value = text(&self.value).ok_or(malformed("its value is not text"))?;
-        let value = Value::parse(value).map_err(malformed)?;
+        let value = Value::parse(value).map_err(RecordError::Value)?;
         // A negative one is none; one that is too large is the largest there is.
         let nanos = |ttl: i128| u64::try_from(ttl.max(0)).unwrap_or(u64::MAX);
         let ttl = self.ttl.map(|ttl| Duration::from_nanos(nanos(ttl)));

@@ -75,6 +75,13 @@ pub struct Names {
     metrics: Metrics,
 }
 
+/// Who may be asked.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    Anywhere,
+    AtHand,
+}
+
 /// One step from a name.
 struct Step {
     value: Value,
@@ -91,9 +98,16 @@ impl Names {
     /// What `name` stands for, through as many other names as it takes, [`NAMES_MAX`] at most.
     pub async fn resolve(&self, name: &Name, deadline: Instant) -> Result<Resolved, Error> {
         let deadline = deadline.min(Instant::now() + Duration::from_millis(RESOLVE_MS_MAX));
-        let resolving = tokio::time::timeout_at(deadline, self.follow(name));
+        let resolving = tokio::time::timeout_at(deadline, self.follow(name, Reach::Anywhere));
         let resolved =
             resolving.await.unwrap_or_else(|_| Err(Error::Timeout(name.to_string().into())));
+        self.metrics.resolved(Source::of(name), Outcome::of(&resolved));
+        resolved
+    }
+
+    /// The same, as far as this node knows it already: nobody is asked.
+    pub async fn resolve_at_hand(&self, name: &Name) -> Result<Resolved, Error> {
+        let resolved = self.follow(name, Reach::AtHand).await;
         self.metrics.resolved(Source::of(name), Outcome::of(&resolved));
         resolved
     }
@@ -106,7 +120,7 @@ impl Names {
             return Ok(self.parts.fixed.get(&name).is_some());
         }
         let deadline = deadline.min(Instant::now() + Duration::from_millis(RESOLVE_MS_MAX));
-        match tokio::time::timeout_at(deadline, self.step(&name)).await {
+        match tokio::time::timeout_at(deadline, self.step(&name, Reach::Anywhere)).await {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(Error::NotFound(_))) => Ok(false),
             Ok(Err(error)) => Err(error),
@@ -157,12 +171,12 @@ impl Names {
         self.parts.records.as_ref().ok_or(Error::NoRecords)
     }
 
-    async fn follow(&self, name: &Name) -> Result<Resolved, Error> {
+    async fn follow(&self, name: &Name, reach: Reach) -> Result<Resolved, Error> {
         let mut at = name.clone();
         let mut below: Vec<String> = Vec::new();
         let mut ttl: Option<Duration> = None;
         for _ in 0..NAMES_MAX {
-            let step = self.step(&at).await?;
+            let step = self.step(&at, reach).await?;
             // A chain holds for as long as the shortest of its links that have an end.
             ttl = ttl.into_iter().chain(step.ttl).min();
             let Value { root, mut segments } = step.value;
@@ -182,7 +196,7 @@ impl Names {
         Err(Error::Recursion(name.to_string().into()))
     }
 
-    async fn step(&self, name: &Name) -> Result<Step, Error> {
+    async fn step(&self, name: &Name, reach: Reach) -> Result<Step, Error> {
         if let Some(value) = self.parts.fixed.get(name) {
             return Ok(Step { value: value.clone(), ttl: None });
         }
@@ -204,7 +218,10 @@ impl Names {
                     let reason = "this node is offline and asks no DNS".into();
                     return Err(Error::Unavailable { name: domain.to_string().into(), reason });
                 };
-                let link = dns.lookup(domain).await?;
+                let link = match reach {
+                    Reach::Anywhere => dns.lookup(domain).await?,
+                    Reach::AtHand => dns.at_hand(domain)?,
+                };
                 let link = link.ok_or_else(|| Error::NotFound(domain.to_string().into()))?;
                 Ok(Step { value: link.value, ttl: Some(link.ttl) })
             }

@@ -192,7 +192,7 @@ impl From<routing::Error> for ApiError {
             | E::Expired(_)
             | E::TooLong(_)
             | E::Recursion(_) => Self::input(error.to_string()),
-            E::NotFound(_) | E::NoRecord(_) => Self::not_found(error.to_string()),
+            E::NotFound(_) | E::NoRecord(_) | E::NotAtHand(_) => Self::not_found(error.to_string()),
             E::Older { .. } => Self::new(StatusCode::CONFLICT, "ERR_OLDER", error.to_string()),
             E::TooMany => {
                 Self::new(StatusCode::CONFLICT, "ERR_TOO_MANY_RECORDS", error.to_string())

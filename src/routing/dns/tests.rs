@@ -240,3 +240,43 @@ async fn a_lookup_ends_with_the_node() {
         tokio::join!(dns.lookup(&a), dns.inner.tasks.stop(Duration::from_secs(1)));
     assert!(found.is_err() && stopped);
 }
+
+#[tokio::test]
+async fn what_is_at_hand_is_given_without_asking() {
+    let (server, dns) = world();
+    server.link("a.test", 60, "/ipfs/bafkqaaa");
+    let a = domain("a.test");
+    assert!(matches!(dns.at_hand(&a), Err(Error::NotAtHand(_))));
+    assert_eq!(server.questions(), 0);
+    assert!(value(&dns, "a.test").await.is_some());
+    assert!(dns.at_hand(&a).unwrap().is_some());
+    pass(61).await;
+    assert!(matches!(dns.at_hand(&a), Err(Error::NotAtHand(_))));
+    assert_eq!(server.questions(), 1);
+}
+
+#[tokio::test]
+async fn domains_of_an_end_go_to_its_resolver_over_tls() {
+    let server = DnsServer::start().unwrap();
+    server.link("a.test", 60, "/ipfs/bafkqaaa");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let rules = [format!("eth.:https://localhost:{port}/q"), format!(".:{}", server.address())];
+    let rules = rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect();
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let dns = Dns::new(Resolvers::new(rules).unwrap(), Tasks::new(), metrics);
+    let hello = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = vec![0; 2048];
+        let length = tokio::io::AsyncReadExt::read(&mut stream, &mut hello).await.unwrap();
+        hello.truncate(length);
+        drop((stream, listener));
+        hello
+    };
+    let (found, hello) = tokio::join!(lookup(&dns, "b.eth"), hello);
+    assert!(found.unwrap_err().contains("cannot be resolved now"));
+    assert_eq!(hello[0], 0x16, "it begins a TLS handshake");
+    assert!(hello.windows(9).any(|name| name == b"localhost"), "it asks for the host by name");
+    assert_eq!(server.questions(), 0);
+    assert!(value(&dns, "a.test").await.is_some());
+}
