@@ -38,7 +38,7 @@ fn cache_control(request: &ContentRequest, kind: Kind) -> Option<HeaderValue> {
     }
 }
 
-const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
+pub(super) const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
 pub(super) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
 const ALLOW_HEADERS: HeaderValue =

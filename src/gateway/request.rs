@@ -178,6 +178,8 @@ pub(super) enum Parsed {
     Options,
     /// Another path is meant.
     Redirect(String),
+    /// The same is meant, in another form than it was asked in.
+    Found(String),
 }
 
 impl Asked {
@@ -218,7 +220,13 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     let (root, below) = path::split(&content_path).map_err(path_error)?;
     let root = match root {
         path::Root::Cid(cid) => Root::Cid(cid),
-        path::Root::Name(name) => Root::Name(Name::parse(&name)?),
+        path::Root::Name(text) => {
+            let name = Name::parse(&text)?;
+            if let Some(path) = canonical_key_path(&site, &name, &text, &content_path) {
+                return Ok(Parsed::Found(with_query(&path, uri.query())));
+            }
+            Root::Name(name)
+        }
         path::Root::Other => return Err(Error::NoSuchRoute),
     };
     if !below.trailing_slash
@@ -246,6 +254,21 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     let path::Below { segments, trailing_slash } = below;
     let original = content_path;
     Ok(Parsed::Content(Asked { root, segments, trailing_slash, original, site, wants }))
+}
+
+/// Keys are asked by their CID in base36, so that each has one URL, and one that fits into a label
+/// of a host. Not on a domain that leads to a key by its DNSLink: its URLs are its own.
+fn canonical_key_path(site: &Site, name: &Name, text: &str, path: &str) -> Option<String> {
+    let Name::Key(key) = name else { return None };
+    let canonical = key.to_string();
+    if canonical == text || matches!(site, Site::DnsLink(_)) {
+        return None;
+    }
+    let below = path.strip_prefix("/ipns/")?.split_once('/').map(|(_, below)| below);
+    Some(match below {
+        Some(below) => format!("/ipns/{canonical}/{below}"),
+        None => format!("/ipns/{canonical}"),
+    })
 }
 
 fn path_error(error: IpldError) -> Error {

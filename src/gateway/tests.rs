@@ -1,5 +1,6 @@
 //! Stories of requests, told to a gateway over fakes.
 
+mod names;
 mod wire;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::block::{Block, Cid, FetchError, codec};
 use crate::cache::{self, BlockCache};
 use crate::ipld::dag_pb::{PbLink, PbNode};
 use crate::metrics::Registry;
+use crate::routing::{self, NameMap};
 use crate::testing::{Act, MemoryBlockstore, ScriptedSource};
 use crate::{block, retrieval};
 
@@ -46,6 +48,11 @@ fn world() -> World {
 }
 
 fn world_of(with_source: bool) -> World {
+    world_with(with_source, &[])
+}
+
+/// A world where these names are fixed.
+fn world_with(with_source: bool, fixed: &[&str]) -> World {
     let registry = Registry::new();
     let store = MemoryBlockstore::default();
     let source = ScriptedSource::default();
@@ -61,7 +68,8 @@ fn world_of(with_source: bool) -> World {
         &retrieval::Metrics::register(&registry).unwrap(),
     );
     let metrics = Metrics::register(&registry).unwrap();
-    let parts = Parts { retriever, names: Names::default() };
+    let names = names_of(&registry, fixed);
+    let parts = Parts { retriever, names };
     World { store, gateway: Gateway::new(parts, &Config::default(), &metrics), source }
 }
 
@@ -99,6 +107,13 @@ impl World {
             futures_util::FutureExt::now_or_never(block::Blockstore::get(&self.store, root));
         crate::ipld::links(&block.unwrap().unwrap().unwrap()).unwrap()
     }
+}
+
+/// Names that stand for this.
+fn names_of(registry: &Registry, fixed: &[&str]) -> Names {
+    let fixed = NameMap::parse(fixed).unwrap();
+    let metrics = routing::Metrics::register(registry).unwrap();
+    Names::new(routing::Parts { fixed, ..routing::Parts::default() }, metrics)
 }
 
 fn bytes(count: usize) -> Vec<u8> {
