@@ -244,3 +244,119 @@ async fn one_entity_tag_is_one_body_and_vary_says_what_decided() {
     }
     assert!(count * (count - 1) / 2 >= 100_000, "{count}");
 }
+
+#[tokio::test]
+async fn no_file_name_makes_another_header() {
+    let world = world();
+    let file = world.raw("x");
+    for (name, ascii) in [
+        ("a%22b", "a%22b"),
+        ("a%0D%0AX-Evil:%201", "a%0D%0AX-Evil:%201"),
+        ("a;b", "a%3Bb"),
+        ("..%2F..%2Fx", "..%2F..%2Fx"),
+        ("%E2%80%AEgpj.exe", "_gpj.exe"),
+        ("%F0%9F%98%80", "_"),
+        ("%00", "%00"),
+        ("%FF", "_"),
+        ("a+b", "a%20b"),
+    ] {
+        for query in
+            ["", "&format=raw", "&format=car", "&format=tar", "&format=json", "&download=true"]
+        {
+            let answer = world.get(&format!("/ipfs/{file}?filename={name}{query}")).await;
+            assert_eq!(answer.status, 200, "{name}{query}");
+            assert_eq!(answer.headers.get_all("content-disposition").iter().count(), 1);
+            let value = answer.header("content-disposition");
+            assert!(
+                value.contains(&format!("; filename=\"{ascii}\"; filename*=UTF-8''")),
+                "{value}"
+            );
+            assert_eq!((value.matches('"').count(), value.matches(';').count()), (2, 2), "{value}");
+            assert_eq!(answer.header("x-evil"), "");
+        }
+    }
+    let long = "x".repeat(64 << 10);
+    assert_eq!(world.get(&format!("/ipfs/{file}?filename={}", &long[..50_000])).await.status, 400);
+}
+
+#[tokio::test]
+async fn no_path_leaves_its_root() {
+    let world = world();
+    let file = world.raw("inside");
+    let names = ["..", ".", "%2e%2e", "\\..\\", "\u{2024}\u{2024}", ";x", "a%2Fb", "+"];
+    let root = world.store.add_directory(names.map(|name| (name, file))).unwrap();
+    for (path, status) in [
+        ("%2e%2e", 200),
+        ("%2E", 200),
+        ("%252e%252e", 200),
+        ("%5C..%5C", 200),
+        ("%E2%80%A4%E2%80%A4", 200),
+        (";x", 200),
+        ("a%252Fb", 200),
+        ("+", 200),
+        ("%2e%2e%2f%2e%2e", 404),
+        ("%2e%2e/%2e%2e/etc/passwd", 404),
+        ("%00", 404),
+        ("%c0%ae%c0%ae", 400),
+        ("%ff", 400),
+        ("%2", 400),
+        ("%zz", 400),
+        (&"x".repeat(8 << 10), 414),
+        (&"x/".repeat(257), 400),
+    ] {
+        let answer = world.get(&format!("/ipfs/{root}/{path}")).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert!(status != 200 || answer.text() == "inside");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_may_be_read_by_other_sites_and_options_says_how() {
+    let world = world();
+    let file = world.raw("x");
+    let held = [("if-none-match", "*")];
+    let missing = [("range", "bytes=9-")];
+    let uri = format!("/ipfs/{file}");
+    let options = world.ask(Method::OPTIONS, &uri, &[]).await;
+    assert_eq!((options.status, options.header("allow")), (200, "GET, HEAD, OPTIONS"));
+    assert_eq!(options.header("access-control-allow-methods"), "GET, HEAD, OPTIONS");
+    for answer in [
+        options,
+        world.get(&uri).await,
+        world.ask(Method::GET, &uri, &held).await,
+        world.ask(Method::GET, &uri, &missing).await,
+        world.get("/ipfs/nonsense").await,
+        world.get(&format!("{uri}?format=tar")).await,
+        world.ask(Method::DELETE, &uri, &[]).await,
+    ] {
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        let exposed = answer.header("access-control-expose-headers");
+        for name in ["Content-Range", "Content-Length", "X-Ipfs-Path", "X-Ipfs-Roots"] {
+            assert!(exposed.contains(name), "{} {exposed}", answer.status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn entity_bytes_at_their_extremes_are_a_subset() {
+    let world = world();
+    let file = world.store.add_file(&bytes(1000), 100).unwrap();
+    let root = world.store.add_directory([("a", file)]).unwrap();
+    let max = i64::MAX;
+    for (path, span, status) in [
+        (file, "-9999:*".to_owned(), 200),
+        (file, format!("0:{max}"), 200),
+        (file, format!("{}:{max}", i64::MIN), 200),
+        (file, format!("{max}:*"), 200),
+        (file, "499:-1000".to_owned(), 200),
+        (root, "0:*".to_owned(), 200),
+        (file, "9:1".to_owned(), 400),
+        (file, "-1:-9".to_owned(), 400),
+        (file, "9223372036854775808:*".to_owned(), 400),
+        (file, "*:1".to_owned(), 400),
+        (file, "1".to_owned(), 400),
+    ] {
+        let answer = world.get(&format!("/ipfs/{path}?format=car&entity-bytes={span}")).await;
+        assert_eq!((answer.status, answer.whole), (status, true), "{span}");
+    }
+}
