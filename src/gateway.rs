@@ -172,7 +172,7 @@ impl Gateway {
             // Boxed, for what is answered at once need not pay for the room this takes.
             None => Box::pin(responder.respond()).await,
         };
-        outcome.map(|response| responder.unless_any_is_held(response))
+        if responder.any_is_held() { outcome.map(respond::unless_held) } else { outcome }
     }
 }
 

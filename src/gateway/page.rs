@@ -16,7 +16,7 @@ const STYLE: &str = "\
 *{box-sizing:border-box}\
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);margin:0}\
 main{max-width:60rem;margin:0 auto;padding:2rem 1rem}\
-h1{font-size:1.25rem;line-height:1.35;margin:0 0 1rem;overflow-wrap:anywhere}h1 span{font-weight:400}\
+h1{font-size:1.25rem;line-height:1.35;margin:0 0 1rem;overflow-wrap:anywhere}h1 span{font-weight:400}h2{font-size:1rem;margin:1.5rem 0 .5rem}ul{padding-left:1.25rem}\
 a{color:var(--link)}a:focus-visible{outline:2px solid;outline-offset:2px}\
 code{font:.875em/1.5 ui-monospace,monospace;overflow-wrap:anywhere}\
 table{border-collapse:collapse;width:100%}\

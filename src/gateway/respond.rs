@@ -161,15 +161,18 @@ impl<'a> Responder<'a> {
         None
     }
 
-    /// 304 instead, where the client has any representation already (`If-None-Match: *`): that
-    /// there is one is known only now.
-    pub(super) fn unless_any_is_held(&self, response: Response<Body>) -> Response<Body> {
-        match &self.request.wants.if_none_match {
-            Some(held) if held == "*" && response.status().is_success() => {
-                headers::into_not_modified(response.into_parts().0.headers)
-            }
-            _ => response,
-        }
+    /// Whether the client has any representation that there may be (`If-None-Match: *`).
+    pub(super) fn any_is_held(&self) -> bool {
+        self.request.wants.if_none_match.as_ref().is_some_and(|held| held == "*")
+    }
+}
+
+/// 304 instead, for whoever has any representation: that there is one is known only now.
+pub(super) fn unless_held(response: Response<Body>) -> Response<Body> {
+    if response.status().is_success() {
+        headers::into_not_modified(response.into_parts().0.headers)
+    } else {
+        response
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn render(path: &ContentPath, named: &Named, listed: &Page) -> String
     if !path.segments.is_empty() {
         out.push_str("<tr><td><a href=\"");
         out.push_str(&base);
-        out.push_str("..\">..</a></td><td></td><td></td></tr>\n");
+        out.push_str("..\">..</a> <span class=\"soft\">the folder above</span></td><td></td><td></td></tr>\n");
     }
     let mut escaped = String::new();
     for entry in &listed.entries {
