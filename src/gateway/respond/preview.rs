@@ -82,10 +82,10 @@ fn render(request: &ContentRequest, named: &Named, block: &Block) -> Result<Stri
     if request.asked_segments > 0 {
         out.push_str("<a href=\"../\">Up</a> · ");
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<a href=\"?format={format}&amp;download=true\">Save as {format}</a> · \
-         <a href=\"?format=raw\">Block</a> · <a href=\"?format=car\">CAR</a></nav>\n"
+         <a href=\"?format=raw\">Block</a> · <a href=\"?format=car\">CAR</a></nav>"
     );
     let value = (size <= BLOCK_BYTES_MAX).then(|| decode(block)).flatten();
     match value {
