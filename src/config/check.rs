@@ -60,6 +60,8 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
     let count = |number: usize| number as u64;
     let ranges = [
         ("gateway.listing_entries_max", count(gateway.listing_entries_max), 1, 100_000),
+        // What stands in one block is never over it.
+        ("gateway.range_bytes_max", gateway.range_bytes_max, 2 << 20, u64::MAX),
         ("http.grace_ms", http.grace_ms, 0, DAY_MS),
         ("http.connections_max", count(http.connections_max), 1, 1_000_000),
         ("http.requests_max", count(http.requests_max), 1, 1_000_000),

@@ -22,7 +22,7 @@ use super::error::Error;
 use super::site::{Place, Site};
 
 use accept::Accepted;
-pub(super) use range::{ByteRange, Satisfied};
+pub(super) use range::{Ranges, Satisfied};
 
 /// What a client asks for, by whatever it named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,12 +86,16 @@ pub(super) struct Wants {
     pub(super) format: Format,
     /// Who said so.
     pub(super) said_by: SaidBy,
+    /// Whether a page about content that is data would be welcome: `Accept` names HTML.
+    pub(super) html: bool,
     /// Which bytes of it.
-    pub(super) range: Option<ByteRange>,
+    pub(super) range: Option<Ranges>,
     /// The validator the range holds for; for any other the whole is wanted.
     pub(super) if_range: Option<HeaderValue>,
     /// What the client already has.
     pub(super) if_none_match: Option<HeaderValue>,
+    /// When the client got what it already has; none where it says `If-None-Match`, which wins.
+    pub(super) if_modified_since: Option<HeaderValue>,
     /// What the client would call it (`filename`).
     pub(super) filename: Option<String>,
     /// Whether it is to be saved rather than shown (`download`).
@@ -237,14 +241,23 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     }
     let accepted = accept::parse(headers)?;
     let (format, said_by) = choose_format(&params, accepted)?;
+    let if_none_match = joined(headers, header::IF_NONE_MATCH);
+    let if_modified_since = match if_none_match {
+        Some(_) => None,
+        None => headers.get(header::IF_MODIFIED_SINCE).cloned(),
+    };
+    // Ranges are defined for GET only (RFC 9110 section 14.2).
+    let range = if head { None } else { headers.get(header::RANGE).and_then(Ranges::parse) };
     let wants = Wants {
         head,
         query: uri.query().map(str::to_owned),
         format,
         said_by,
-        range: headers.get(header::RANGE).and_then(ByteRange::parse),
+        html: accepted.html,
+        range,
         if_range: headers.get(header::IF_RANGE).cloned(),
-        if_none_match: joined(headers, header::IF_NONE_MATCH),
+        if_none_match,
+        if_modified_since,
         filename: params.filename,
         download: params.download,
         local_only: is_local_only(headers),

@@ -15,8 +15,9 @@ from estuary import Node
 HERE = Path(__file__).resolve().parent
 HOME = Path(os.environ.get("GATEWAY_CONFORMANCE_HOME", estuary.PEERS_HOME / "gateway-conformance"))
 TESTS = Path(os.environ.get("GATEWAY_CONFORMANCE_TESTS", HOME / "tests.bin"))
-WHOLE = ["trustless-block-gateway", "trustless-car-gateway", "path-ipns-gateway", "trustless-ipns-gateway"]
-REPORTED = ["path-unixfs-gateway"]
+WHOLE = ["path-unixfs-gateway", "path-unixfs-gateway,path-range-gateway", "path-tar-gateway", "path-dag-gateway", "path-raw-gateway", "trustless-block-gateway",
+         "trustless-car-gateway", "trustless-car-gateway-optional", "path-ipns-gateway", "trustless-ipns-gateway"]
+REPORTED = []
 
 
 def name_map():
