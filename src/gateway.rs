@@ -17,12 +17,15 @@ mod respond;
 mod site;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::Cid;
+use crate::denylist::Allowlist;
 use crate::retrieval::Retriever;
 use crate::routing::Names;
 
@@ -33,7 +36,7 @@ pub use network::{Network, NotANetwork};
 
 use hostname::{Hosts, Placed};
 use metrics::Counters;
-use request::{ContentRequest, Format, Parsed, Root};
+use request::{Asked, ContentRequest, Format, Parsed, Root};
 use respond::Responder;
 
 /// The gateway's section of the configuration.
@@ -49,13 +52,22 @@ pub struct Config {
     /// Addresses and networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count, and whose
     /// requests are not limited by address: your CDN's.
     pub trusted_proxies: Vec<Network>,
+    /// Files, and directories of files `*.allow`, that list what is answered, in the form of
+    /// denylists. None: everything is.
+    pub allow: Vec<PathBuf>,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, url: None, trusted_proxies: Vec::new(), listing_entries_max: 1000 }
+        Self {
+            listen: None,
+            url: None,
+            trusted_proxies: Vec::new(),
+            allow: Vec::new(),
+            listing_entries_max: 1000,
+        }
     }
 }
 
@@ -84,6 +96,7 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 pub struct Gateway {
     parts: Parts,
+    allowlist: Allowlist,
     hosts: Hosts,
     trusted_proxies: Arc<[Network]>,
     counters: Counters,
@@ -96,11 +109,18 @@ impl Gateway {
     pub fn new(parts: Parts, config: &Config, metrics: &Metrics) -> Self {
         Self {
             parts,
+            allowlist: Allowlist::default(),
             hosts: Hosts::new(),
             trusted_proxies: config.trusted_proxies.as_slice().into(),
             counters: Counters::new(metrics),
             listing_entries_max: config.listing_entries_max.max(1),
         }
+    }
+
+    /// The same, but only what this list admits is answered.
+    #[must_use]
+    pub fn admitting(self, allowlist: Allowlist) -> Self {
+        Self { allowlist, ..self }
     }
 
     /// Whose word counts on where a request came from.
@@ -133,6 +153,7 @@ impl Gateway {
             Parsed::Redirect(location) => return respond::redirect(&location),
         };
         *format = Some(asked.wants.format);
+        self.admit(&asked, peer)?;
         let content = match &asked.root {
             Root::Cid(cid) => {
                 let cid = *cid;
@@ -141,10 +162,46 @@ impl Gateway {
             Root::Name(name) => {
                 let deadline = self.parts.retriever.session().deadline();
                 let resolved = Box::pin(self.parts.names.resolve(name, deadline)).await?;
-                asked.at_name(resolved)
+                let content = asked.at_name(resolved);
+                self.check(&content.path.root, &content.path.segments)?;
+                content
             }
         };
         self.content(&content).await
+    }
+
+    /// Whether what is asked for may be answered, before anything is looked up.
+    fn admit(&self, asked: &Asked, peer: Peer) -> Result<(), Error> {
+        let segments = &asked.segments;
+        let listed = match &asked.root {
+            Root::Cid(root) => {
+                self.check(root, segments)?;
+                self.allowlist.admits_path(root, segments)
+            }
+            Root::Name(name) if self.is_guarded() => {
+                let name = name.to_string();
+                self.parts.retriever.denylist().check_name(&name, segments)?;
+                self.allowlist.admits_name(&name, segments)
+            }
+            Root::Name(_) => true,
+        };
+        // The operator's own socket sees what is not for the public.
+        if listed || peer.address.is_none() { Ok(()) } else { Err(Error::NotListed) }
+    }
+
+    fn is_guarded(&self) -> bool {
+        !self.parts.retriever.denylist().is_off() || !self.allowlist.is_off()
+    }
+
+    /// Whether a path may be answered, and the block that it starts from: what the client has
+    /// already is answered without a block.
+    fn check(&self, root: &Cid, segments: &[String]) -> Result<(), Error> {
+        let denylist = self.parts.retriever.denylist();
+        denylist.check_path(root, segments)?;
+        if !segments.is_empty() {
+            denylist.check_block(root)?;
+        }
+        Ok(())
     }
 
     async fn content(&self, request: &ContentRequest) -> Result<Response<Body>, Error> {

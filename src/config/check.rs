@@ -46,7 +46,7 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
 
 /// Numbers and what they may be.
 fn ranges(config: &Config) -> Result<(), Wrong> {
-    let Config { gateway, http, retrieval, upload, db, .. } = config;
+    let Config { gateway, http, denylist, retrieval, upload, db, .. } = config;
     let count = |number: usize| number as u64;
     let ranges = [
         ("gateway.listing_entries_max", count(gateway.listing_entries_max), 1, 100_000),
@@ -58,6 +58,7 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("http.idle_timeout_ms", http.idle_timeout_ms, 10, DAY_MS),
         ("http.stall_timeout_ms", http.stall_timeout_ms, 10, DAY_MS),
         ("http.answer_timeout_ms", http.answer_timeout_ms, 10, DAY_MS),
+        ("denylist.reload_ms", denylist.reload_ms, 100, 10_000),
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),

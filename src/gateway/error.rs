@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::block::{Cid, FetchError, StoreError};
+use crate::block::{Blocked, Cid, FetchError, StoreError};
 use crate::ipld::Error as IpldError;
 use crate::routing;
 
@@ -74,12 +74,21 @@ pub enum Error {
     /// A name is none, or leads nowhere.
     #[error(transparent)]
     Name(#[from] routing::Error),
+    /// Not everything is answered here, and this is not listed.
+    #[error("this gateway answers what its operator lists, and this is not listed")]
+    NotListed,
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// Only what is here was asked for, and it is not here.
     #[error("not here, and only-if-cached asks for what is here: {0}")]
     NotCached(Box<Cid>),
+}
+
+impl From<Blocked> for Error {
+    fn from(blocked: Blocked) -> Self {
+        Self::Fetch(blocked.into())
+    }
 }
 
 impl From<IpldError> for Error {
@@ -101,6 +110,7 @@ impl Error {
             | Self::UnknownMediaType
             | Self::ServiceWorker
             | Self::RecordOfContent => StatusCode::BAD_REQUEST,
+            Self::NotListed => StatusCode::FORBIDDEN,
             Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
             Self::NotServed(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -160,6 +170,8 @@ fn name_status(error: &routing::Error) -> StatusCode {
 fn fetch_status(error: &FetchError) -> StatusCode {
     match error {
         FetchError::NotFound(_) => StatusCode::NOT_FOUND,
+        FetchError::Blocked(Blocked::Gone) => StatusCode::GONE,
+        FetchError::Blocked(Blocked::Legal) => StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
         FetchError::Timeout(..) => StatusCode::GATEWAY_TIMEOUT,
         FetchError::Unavailable(_) | FetchError::Corrupt(_) => StatusCode::BAD_GATEWAY,
         FetchError::Store(StoreError::Closed) => StatusCode::SERVICE_UNAVAILABLE,

@@ -32,7 +32,11 @@ pub(super) async fn directory(
     if !request.path.trailing_slash && !request.wants.slash_optional {
         return redirect(&slashed(request));
     }
-    if let Some(index) = index(responder, session, &node).await? {
+    let index = index(responder, session, &node).await?;
+    if let Some(response) = responder.not_modified(named) {
+        return Ok(response);
+    }
+    if let Some(index) = index {
         let served = Served { file: index, name: Some("index.html"), named };
         return file(responder, session, served).await;
     }
