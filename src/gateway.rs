@@ -14,6 +14,7 @@ mod read_ahead;
 mod request;
 mod resolve;
 mod respond;
+pub mod signed;
 mod site;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,10 +25,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::Cid;
+use crate::block::{Cid, IDENTITY};
 use crate::denylist::Allowlist;
 use crate::retrieval::Retriever;
 use crate::routing::Names;
+use crate::task::now_unix;
 
 pub use body::Body;
 pub use error::Error;
@@ -38,6 +40,7 @@ use hostname::{Hosts, Placed};
 use metrics::Counters;
 use request::{Asked, ContentRequest, Format, Parsed, Root};
 use respond::Responder;
+use signed::{Grant, Signatures, Signed, SigningKeys};
 
 /// The gateway's section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -55,6 +58,10 @@ pub struct Config {
     /// Files, and directories of files `*.allow`, that list what is answered, in the form of
     /// denylists. None: everything is.
     pub allow: Vec<PathBuf>,
+    /// Whether only signed URLs are answered.
+    pub signed: Signed,
+    /// The keys that sign them, by name: secrets of 32 bytes or more, in hex or base64url.
+    pub signing_keys: SigningKeys,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
 }
@@ -66,6 +73,8 @@ impl Default for Config {
             url: None,
             trusted_proxies: Vec::new(),
             allow: Vec::new(),
+            signed: Signed::Off,
+            signing_keys: SigningKeys::default(),
             listing_entries_max: 1000,
         }
     }
@@ -97,6 +106,8 @@ pub struct Parts {
 pub struct Gateway {
     parts: Parts,
     allowlist: Allowlist,
+    /// None where nothing need be signed.
+    signatures: Option<Signatures>,
     hosts: Hosts,
     trusted_proxies: Arc<[Network]>,
     counters: Counters,
@@ -110,6 +121,7 @@ impl Gateway {
         Self {
             parts,
             allowlist: Allowlist::default(),
+            signatures: Signatures::new(config.signed, &config.signing_keys),
             hosts: Hosts::new(),
             trusted_proxies: config.trusted_proxies.as_slice().into(),
             counters: Counters::new(metrics),
@@ -147,12 +159,16 @@ impl Gateway {
         format: &mut Option<Format>,
     ) -> Result<Response<Body>, Error> {
         let Placed::Here(place) = self.hosts.place(request, peer).await?;
-        let asked = match request::parse(request, place)? {
+        let mut asked = match request::parse(request, place)? {
             Parsed::Content(asked) => asked,
             Parsed::Options => return Ok(options()),
             Parsed::Redirect(location) => return respond::redirect(&location),
         };
         *format = Some(asked.wants.format);
+        let signed = match &self.signatures {
+            Some(signatures) => granted(signatures, request, peer, &mut asked)?,
+            None => None,
+        };
         self.admit(&asked, peer)?;
         let content = match &asked.root {
             Root::Cid(cid) => {
@@ -167,7 +183,12 @@ impl Gateway {
                 content
             }
         };
-        self.content(&content).await
+        let mut outcome = self.content(&content).await;
+        if let (Some(grant), Ok(response)) = (signed, &mut outcome) {
+            let place = (&content.site, content.path.original.as_str());
+            grant.bind(response, place, peer.secure, now_unix());
+        }
+        outcome
     }
 
     /// Whether what is asked for may be answered, before anything is looked up.
@@ -217,6 +238,24 @@ impl Gateway {
             None => Box::pin(responder.respond()).await,
         }
     }
+}
+
+/// The signature of a request, which it must have; it is no part of what is asked for. The operator's
+/// own socket needs none, nor does the empty block that health checks ask for.
+fn granted(
+    signatures: &Signatures,
+    request: &Request,
+    peer: Peer,
+    asked: &mut Asked,
+) -> Result<Option<Grant>, Error> {
+    let probe = |root: &Cid| root.hash().code() == IDENTITY && root.hash().size() == 0;
+    if peer.address.is_none() || matches!(&asked.root, Root::Cid(root) if probe(root)) {
+        return Ok(None);
+    }
+    let (query, headers) = (request.uri().query(), request.headers());
+    let mut grant = signatures.check(&asked.original, query, headers, now_unix())?;
+    asked.wants.query = grant.query.take();
+    Ok(Some(grant))
 }
 
 fn options() -> Response<Body> {

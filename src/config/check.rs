@@ -1,6 +1,7 @@
 //! What the types of a configuration do not say. Pure.
 
 use super::Config;
+use crate::gateway::signed::Signed;
 
 /// A value that makes no sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +23,11 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         let why = "the admin listener has no keys, so it is for this machine only; \
                    use 127.0.0.1 and let a proxy that asks for a password come before it";
         return Err(wrong("admin.listen", address, why));
+    }
+    let no_keys = config.gateway.signing_keys.ids().next().is_none();
+    if config.gateway.signed == Signed::Required && no_keys {
+        let why = "without a key nothing could be signed; set gateway.signing_keys";
+        return Err(wrong("gateway.signed", "\"required\"", why));
     }
     if let Some(url) = &config.gateway.url {
         let plain = url.strip_prefix("https://").or(url.strip_prefix("http://"));

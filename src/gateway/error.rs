@@ -8,6 +8,7 @@ use crate::routing;
 
 use super::body::Body;
 use super::headers;
+use super::signed::Refused;
 
 /// Why a request was not answered with content.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,9 @@ pub enum Error {
     /// Not everything is answered here, and this is not listed.
     #[error("this gateway answers what its operator lists, and this is not listed")]
     NotListed,
+    /// Only signed URLs are answered, and this is none that holds.
+    #[error(transparent)]
+    Signed(#[from] Refused),
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -110,7 +114,7 @@ impl Error {
             | Self::UnknownMediaType
             | Self::ServiceWorker
             | Self::RecordOfContent => StatusCode::BAD_REQUEST,
-            Self::NotListed => StatusCode::FORBIDDEN,
+            Self::NotListed | Self::Signed(_) => StatusCode::FORBIDDEN,
             Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
             Self::NotServed(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,

@@ -1,6 +1,7 @@
 //! Stories of requests, told to a gateway over fakes.
 
 mod denylist;
+mod signed;
 mod wire;
 
 use std::sync::Arc;

@@ -129,7 +129,9 @@ fn a_directory_holds_lists_in_the_order_of_their_names() {
     assert!(blocks(&list, "a.example") && blocks(&list, "c.example"));
     // That all are gone is more likely a mishap than meant.
     let name = dir.path().file_stem().unwrap().to_str().unwrap().to_owned();
-    ["a.deny", "c.deny"].map(|name| fs::remove_file(dir.path().join(name)).unwrap());
+    for name in ["a.deny", "c.deny"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
     look(&list);
     assert!(blocks(&list, "a.example") && blocks(&list, "c.example"));
     assert_eq!(stale(&metrics, &name), 1);
