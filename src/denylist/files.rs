@@ -234,7 +234,7 @@ impl Watched {
         }
         let of_list = &[&*self.name];
         metrics.rules.with_label_values(of_list).set(list.index.len() as i64);
-        metrics.bad_lines.with_label_values(of_list).set(list.bad_lines as i64);
+        metrics.bad_lines.with_label_values(of_list).set(list.bad_lines() as i64);
         set_stale(metrics, &self.name, false);
         self.list = Some(Arc::new(list));
         Ok(())

@@ -26,10 +26,16 @@ pub enum Unusable {
 #[derive(Debug)]
 pub struct List {
     pub(super) index: Index,
-    pub(super) bad_lines: u64,
+    bad_lines: u64,
 }
 
 impl List {
+    /// Lines that make no sense and were passed over.
+    #[must_use]
+    pub fn bad_lines(&self) -> u64 {
+        self.bad_lines
+    }
+
     /// Reads a list. A line that makes no sense is told, with its number and what is wrong with it,
     /// and passed over.
     pub fn read(

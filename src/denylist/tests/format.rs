@@ -7,7 +7,7 @@ use crate::denylist::line::{Reach, Rule, Subject};
 fn read(text: &[u8]) -> Result<(usize, Vec<u32>), String> {
     let mut bad = Vec::new();
     let list = List::read(text, |line, _| bad.push(line)).map_err(|error| error.to_string())?;
-    assert_eq!(list.bad_lines, bad.len() as u64);
+    assert_eq!(list.bad_lines(), bad.len() as u64);
     Ok((list.index.len(), bad))
 }
 
