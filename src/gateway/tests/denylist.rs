@@ -167,7 +167,7 @@ async fn b03_a_blocked_entry_is_named_by_a_listing_and_served_by_nothing() {
     let (secret, index) = (world.raw("secret"), world.raw("<title>secret</title>"));
     let root = world.store.add_directory([("a", secret), ("b", world.raw("b"))]).unwrap();
     let site = world.store.add_directory([("index.html", index)]).unwrap();
-    let outer = world.store.add_directory([("site", site), ("root", root)]).unwrap();
+    let outer = world.store.add_directory([("site", site), ("inner", root)]).unwrap();
     let held = format!("\"{secret}\"");
     let car_tag = world.get(&format!("/ipfs/{root}/a?format=car")).await.header("etag").to_owned();
     world.block(&format!("/ipfs/{secret}\n/ipfs/{index}\n"));
@@ -179,7 +179,7 @@ async fn b03_a_blocked_entry_is_named_by_a_listing_and_served_by_nothing() {
         format!("/ipfs/{root}/a"),
         format!("/ipfs/{root}/a?format=raw"),
         format!("/ipfs/{root}/a?format=car"),
-        format!("/ipfs/{outer}/root/a"),
+        format!("/ipfs/{outer}/inner/a"),
         format!("/ipfs/{site}/"),
         format!("/ipfs/{outer}/site/"),
         format!("/ipfs/{site}/index.html"),
