@@ -103,7 +103,7 @@ async fn b05_blocked_content_does_not_come_in_and_nothing_of_it_is_kept() {
     let before = held(&node).await;
     let blocks = [root.clone(), good.clone(), bad.clone()];
     let whole = car(&[*root.cid()], &blocks);
-    let alone = car(&[], &[bad.clone()]);
+    let alone = car(&[], std::slice::from_ref(&bad));
     let entry = [
         framing::entry(&Entry::File("f".into())),
         framing::piece_head(bad.data().len() as u32),

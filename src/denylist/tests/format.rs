@@ -1,5 +1,7 @@
 //! How lists are written, and what becomes of what is written badly.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::denylist::line::{Reach, Rule, Subject};
 
@@ -88,4 +90,19 @@ fn rules_are_read_as_they_are_meant() {
     check("-/ipns/a.example/b*", Reach::Below("b".into()), Verdict::Allowed);
     check("/ipns/A-example x", Reach::Exactly(String::new()), Verdict::Gone);
     assert_eq!(line::parse("# /ipns/a.example", Verdict::Gone), Ok(None));
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_list_holds_it_is_read_or_refused(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        lines in "([!+-]?(/ipfs/|/ipns/|//|/)?[a-zA-Z0-9/%*.:=\\-]{0,60}[ \n]){0,10}",
+    ) {
+        for text in [&bytes, lines.as_bytes()] {
+            let mut told = 0;
+            if let Ok(list) = List::read(text, |_, _| told += 1) {
+                prop_assert_eq!(list.bad_lines(), told);
+            }
+        }
+    }
 }

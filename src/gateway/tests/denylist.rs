@@ -41,7 +41,7 @@ impl Guarded {
     }
 
     /// Asks as one from elsewhere does.
-    async fn from_outside(&self, uri: &str) -> Answer {
+    async fn ask_as_public(&self, uri: &str) -> Answer {
         let peer = Peer { address: Some(IpAddr::from([192, 0, 2, 1])), secure: false };
         let request = http::Request::get(uri).body(()).unwrap();
         let response = self.gateway.respond(request, peer).await;
@@ -290,21 +290,21 @@ async fn b06_where_only_some_is_answered_the_rest_is_not_even_looked_up() {
         ("/ipfs/bafkqaaa".into(), 200),
         ("/ipfs/bafkqaaik".into(), 403),
     ] {
-        let answer = world.from_outside(&path).await;
+        let answer = world.ask_as_public(&path).await;
         assert_eq!(answer.status, want, "{path}: {}", answer.text());
     }
     assert_eq!((world.store.reads(), world.source.asked()), (reads, 0));
-    let refused = world.from_outside(&format!("/ipfs/{a}")).await;
+    let refused = world.ask_as_public(&format!("/ipfs/{a}")).await;
     assert_eq!(
         refused.text(),
         "this gateway answers what its operator lists, and this is not listed\n"
     );
-    assert_eq!(world.from_outside(&format!("/ipfs/{root}/a")).await.text(), "a");
-    assert_eq!(world.from_outside(&format!("/ipfs/{root}/")).await.status, 200);
-    assert_eq!(world.from_outside(&format!("/ipfs/{root}?format=car")).await.status, 200);
+    assert_eq!(world.ask_as_public(&format!("/ipfs/{root}/a")).await.text(), "a");
+    assert_eq!(world.ask_as_public(&format!("/ipfs/{root}/")).await.status, 200);
+    assert_eq!(world.ask_as_public(&format!("/ipfs/{root}?format=car")).await.status, 200);
     // The operator's own socket is not the public.
     assert_eq!(world.get(&format!("/ipfs/{a}")).await.text(), "a");
     // What is blocked stays so.
     world.block(&format!("/ipfs/{root}/*\n"));
-    assert_eq!(world.from_outside(&format!("/ipfs/{root}/a")).await.status, 410);
+    assert_eq!(world.ask_as_public(&format!("/ipfs/{root}/a")).await.status, 410);
 }
