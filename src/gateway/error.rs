@@ -8,6 +8,7 @@ use crate::routing;
 
 use super::body::Body;
 use super::headers;
+use super::redirects::Fault;
 
 /// Why a request was not answered with content.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,20 @@ pub enum Error {
     /// A service worker for a whole namespace would rule over everybody's content.
     #[error("navigator.serviceWorker: registration is not allowed for this scope")]
     ServiceWorker,
+    /// The root does not fit into a host.
+    #[error("CID incompatible with DNS label length limit of 63: {0}")]
+    LabelTooLong(Box<str>),
+    /// A domain does not fit into a label.
+    #[error("DNSLink name incompatible with DNS label length limit of 63: {0}")]
+    DomainTooLong(Box<str>),
+    /// The host serves only what a client can verify.
+    #[error(
+        "this host serves what can be verified: ?format=raw for a block, ?format=car, or ?format=ipns-record for the record of a key"
+    )]
+    Trustless,
+    /// The site's rules for paths that do not exist cannot be read.
+    #[error("could not parse _redirects: {0}")]
+    Redirects(Fault),
     /// The content is of another kind than the format asked for; bytes are never converted.
     #[error(
         "{cid} cannot be represented as {format}: codecs are not converted here; use ?format=raw for the block as it is"
@@ -100,8 +115,11 @@ impl Error {
             | Self::BadParameter { .. }
             | Self::UnknownMediaType
             | Self::ServiceWorker
+            | Self::LabelTooLong(_)
+            | Self::DomainTooLong(_)
             | Self::RecordOfContent => StatusCode::BAD_REQUEST,
-            Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
+            Self::Redirects(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotAcceptable { .. } | Self::Trustless => StatusCode::NOT_ACCEPTABLE,
             Self::NotServed(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Index | Self::Content(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// For how long a cache may keep the answer to `request`; none where nobody says.
-fn cache_control(request: &ContentRequest, kind: Kind) -> Option<HeaderValue> {
+pub(super) fn cache_control(request: &ContentRequest, kind: Kind) -> Option<HeaderValue> {
     match (request.validity, kind) {
         (Validity::Immutable, Kind::Content) => Some(IMMUTABLE),
         (Validity::Immutable, Kind::Page) => Some(LISTING),
@@ -103,7 +103,7 @@ pub(super) fn content(
 
 /// The URL at which this representation is had whatever the client accepts.
 fn content_location(request: &ContentRequest) -> Option<HeaderValue> {
-    let mut location = format!("{}?", request.path.original);
+    let mut location = format!("{}?", request.site.url_path(&request.path.original));
     let kept = request.wants.query.iter().flat_map(|query| query.split('&'));
     for pair in kept.filter(|pair| !pair.is_empty()) {
         location.push_str(pair);

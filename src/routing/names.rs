@@ -73,6 +73,13 @@ impl Names {
         }
     }
 
+    /// Whether the configuration says what a domain stands for.
+    #[must_use]
+    pub fn is_fixed(&self, domain: &str) -> bool {
+        let fixed = &self.parts.fixed;
+        !fixed.is_empty() && Name::parse(domain).is_ok_and(|name| fixed.get(&name).is_some())
+    }
+
     async fn follow(&self, name: &Name) -> Result<Resolved, Error> {
         let mut at = name.clone();
         let mut below: Vec<String> = Vec::new();

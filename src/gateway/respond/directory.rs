@@ -49,7 +49,8 @@ pub(super) fn etag(named: &Named, page: usize) -> HeaderValue {
 
 /// The path with a slash at its end; escapes as RFC 3986 writes them.
 fn slashed(request: &ContentRequest) -> String {
-    let mut path = escape::upper_case_escapes(request.site.url_path(&request.path.original));
+    let mut path = String::new();
+    escape::uri(&mut path, request.site.url_path(&request.path.original));
     path.push('/');
     with_query(&path, request.wants.query.as_deref())
 }
@@ -121,7 +122,7 @@ fn without_its_block(entry: &Entry) -> Entry {
 }
 
 fn listing_response(request: &ContentRequest, named: &Named, page: &Page) -> Response<Body> {
-    let html = listing::render(&request.path, named, page);
+    let html = listing::render(request, named, page);
     let etag = etag(named, page.number);
     let mut headers = headers::content(request, named, etag, headers::Kind::Page);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
