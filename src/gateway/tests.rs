@@ -1,5 +1,6 @@
 //! Stories of requests, told to a gateway over fakes.
 
+mod hosts;
 mod wire;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod console;
 mod harness;
+mod hosts;
 mod keys;
 mod limits;
 mod listeners;
