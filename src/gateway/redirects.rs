@@ -107,8 +107,6 @@ fn at(request: &ContentRequest, target: &str) -> Result<ContentRequest, Error> {
     request.path.segments.truncate(given);
     request.asked_segments = below.segments.len();
     request.path.segments.extend(below.segments);
-    // The URL stays as it is, so there is no place to send anyone for a slash.
-    request.path.trailing_slash = true;
     Ok(request)
 }
 
@@ -119,6 +117,8 @@ async fn page(
     target: &str,
 ) -> Result<Response<Body>, Error> {
     let mut request = at(responder.request, target)?;
+    // It has no URL where anyone could be sent for a slash.
+    request.path.trailing_slash = true;
     let wants = &mut request.wants;
     (wants.range, wants.if_range, wants.if_none_match) = (None, None, None);
     let head = wants.head;

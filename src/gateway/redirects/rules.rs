@@ -145,8 +145,9 @@ impl Rule {
     }
 
     fn matches(&self, path: &[String], looks: &mut usize) -> bool {
+        // As elsewhere, `/a/*` is for what is below `/a`, not for that itself.
         let long_enough =
-            path.len() == self.from.len() || self.splat && path.len() > self.from.len();
+            if self.splat { path.len() > self.from.len() } else { path.len() == self.from.len() };
         long_enough
             && self.from.iter().zip(path).all(|(piece, name)| {
                 *looks += 1;

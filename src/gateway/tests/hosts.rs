@@ -275,7 +275,6 @@ async fn paths_that_a_site_does_not_have_follow_its_rules() {
     }
     for (path, status, text) in [
         ("/app/a/b", 200, "<p>index"),
-        ("/app", 200, "<p>index"),
         ("/gone/x", 410, "<p>my 410"),
         ("/legal/x", 451, "<p>my 451"),
         ("/anything", 404, "<p>my 404"),
@@ -292,8 +291,10 @@ async fn paths_that_a_site_does_not_have_follow_its_rules() {
         assert_eq!((head.status, &head.headers), (answer.status, &answer.headers), "{path}");
         assert!(head.body.is_empty());
     }
-    // A directory has no URL of its own to be redirected to.
-    let listed = world.at(&host, "/dir").await;
+    // Links in a directory's pages are relative, wherever it is shown.
+    let slashed = world.at(&host, "/dir").await;
+    assert_eq!((slashed.status, slashed.header("location")), (301, "/dir/"));
+    let listed = world.at(&host, "/dir/").await;
     assert!(listed.status == 200 && listed.text().contains("in-sub"), "{}", listed.text());
     // One rule is followed, and no second.
     let looped = world.at(&host, "/loop").await;
