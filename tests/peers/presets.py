@@ -15,7 +15,10 @@ from estuary import Node
 HERE = Path(__file__).resolve().parent
 HOME = Path(os.environ.get("GATEWAY_CONFORMANCE_HOME", estuary.PEERS_HOME / "gateway-conformance"))
 TESTS = Path(os.environ.get("GATEWAY_CONFORMANCE_TESTS", HOME / "tests.bin"))
-WHOLE = ["trustless-block-gateway", "trustless-car-gateway"]
+# A test that names several presets runs where all of them are asked for.
+WHOLE = ["trustless-block-gateway", "trustless-car-gateway", "subdomain-ipfs-gateway,redirects-file,proxy-gateway"]
+# The suite speaks for a proxy.
+ENV = {"ESTUARY_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}
 REPORTED = ["path-unixfs-gateway"]
 
 
@@ -31,7 +34,7 @@ def main():
     work = estuary.scratch("conformance")
     passed = failed = 0
     try:
-        with Node(work / "node").start() as node:
+        with Node(work / "node", ENV).start() as node:
             imported = [path for path in sorted((HOME / "fixtures").rglob("*.car")) if node.run("import", "--no-pin", path, ok=None).returncode == 0]
             print(f"imported {len(imported)} CARs")
             port = node.gateway.rsplit(":", 1)[1]
