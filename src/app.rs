@@ -22,7 +22,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::retrieval::{self, Retriever};
-use crate::routing::{self, NameMap, Names};
+use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -98,6 +98,7 @@ pub struct App {
     registry: Registry,
     store: Store,
     retriever: Retriever,
+    names: Names,
     gateway: Gateway,
     accounts: Accounts,
     upload: Upload,
@@ -133,9 +134,10 @@ impl App {
         let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics);
 
         let metrics = routing::Metrics::register(&registry)?;
-        let fixed = NameMap::parse(&config.routing.names)?;
-        let names = Names::new(routing::Parts { fixed }, metrics);
-        let parts = gateway::Parts { retriever: retriever.clone(), names };
+        let (section, offline) = (&config.routing, config.offline);
+        let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
+        let names = Names::new(parts, metrics);
+        let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
         let gateway = Gateway::new(parts, &config.gateway, &metrics);
         let accounts = Accounts::new(db.clone());
@@ -154,6 +156,7 @@ impl App {
             registry,
             store,
             retriever,
+            names,
             gateway,
             accounts,
             upload,
@@ -171,6 +174,7 @@ impl App {
             upload: self.upload.clone(),
             store: self.store.clone(),
             retriever: self.retriever.clone(),
+            names: self.names.clone(),
             gateway: self.gateway.clone(),
             accounts: self.accounts.clone(),
             readiness: Arc::clone(&self.readiness),

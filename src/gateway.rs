@@ -162,15 +162,24 @@ impl Gateway {
             Parsed::Options => return Ok(options()),
             Parsed::Redirect(location) => return respond::redirect(&location),
             Parsed::Protocols => return Ok(protocols(request)),
+            Parsed::Found(location) => return respond::found(&location),
         };
         *format = Some(asked.wants.format);
+        if asked.wants.format == Format::IpnsRecord {
+            return respond::ipns_record::ipns_record(&self.parts.names, &asked);
+        }
         let content = match &asked.root {
             Root::Cid(cid) => {
                 let cid = *cid;
                 asked.at(cid)
             }
             Root::Name(name) => {
-                let resolved = Box::pin(self.parts.names.resolve(name, deadline())).await?;
+                let names = &self.parts.names;
+                let resolved = if asked.wants.local_only {
+                    Box::pin(names.resolve_at_hand(name)).await?
+                } else {
+                    Box::pin(names.resolve(name, deadline())).await?
+                };
                 asked.at_name(resolved)
             }
         };

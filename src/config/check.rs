@@ -50,6 +50,10 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         let names = format!("{:?}", config.routing.names);
         return Err(wrong("routing.names", names, error.to_string()));
     }
+    if let Err(error) = config.routing.check_resolvers() {
+        let resolvers = format!("{:?}", config.routing.resolvers);
+        return Err(wrong("routing.resolvers", resolvers, error.to_string()));
+    }
     config.log.check().map_err(|why| {
         let why = format!("{why}; use error, warn, info, debug or trace");
         wrong("log.level", format!("{:?}", config.log.level), why)
@@ -58,7 +62,7 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
 
 /// Numbers and what they may be.
 fn ranges(config: &Config) -> Result<(), Wrong> {
-    let Config { gateway, http, retrieval, upload, db, .. } = config;
+    let Config { gateway, http, retrieval, routing, upload, db, .. } = config;
     let count = |number: usize| number as u64;
     let ranges = [
         ("gateway.listing_entries_max", count(gateway.listing_entries_max), 1, 100_000),
@@ -73,6 +77,7 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),
+        ("routing.ttl_s_max", routing.ttl_s_max, 0, 31_536_000),
         ("upload.bytes_max", upload.bytes_max, 1, u64::MAX),
         ("upload.concurrent_max", count(upload.concurrent_max), 1, 10_000),
         ("db.cache_bytes_max", db.cache_bytes_max, 1 << 20, u64::MAX),

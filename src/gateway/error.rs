@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::block::{Cid, FetchError, StoreError};
+use crate::db;
 use crate::ipld::Error as IpldError;
 use crate::routing;
 
@@ -67,7 +68,9 @@ pub enum Error {
     #[error("format={0} is not served here")]
     NotServed(&'static str),
     /// A record was asked for where there is content.
-    #[error("ipns-record is for /ipns/{{name}}, not for content under /ipfs/")]
+    #[error(
+        "ipns-record is for /ipns/{{key}} alone: not for a path below it, nor for a domain, nor for content under /ipfs/"
+    )]
     RecordOfContent,
     /// The range has no byte of the content.
     #[error("the range is not satisfiable: the content has {0} bytes")]
@@ -160,6 +163,10 @@ impl Error {
                 tracing::error!(%error, "the store failed a gateway request");
                 "the gateway's own store failed\n".to_owned()
             }
+            Self::Name(routing::Error::Db(error)) => {
+                tracing::error!(%error, "the records of names failed a gateway request");
+                "the gateway's own store failed\n".to_owned()
+            }
             other => format!("{other}\n"),
         };
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
@@ -169,12 +176,24 @@ impl Error {
 }
 
 fn name_status(error: &routing::Error) -> StatusCode {
+    use routing::Error as E;
+
     match error {
-        routing::Error::Malformed { .. } | routing::Error::Recursion(_) => StatusCode::BAD_REQUEST,
-        routing::Error::NotFound(_) => StatusCode::NOT_FOUND,
-        // It may well exist elsewhere.
-        routing::Error::NoRecord(_) => StatusCode::BAD_GATEWAY,
-        routing::Error::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        E::Malformed { .. } | E::Recursion(_) | E::TooLong(_) | E::NotAKey(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        E::NotFound(_) => StatusCode::NOT_FOUND,
+        E::NotAtHand(_) => StatusCode::PRECONDITION_FAILED,
+        // It may well have a good record elsewhere, now or later.
+        E::NoRecord(_) | E::NoRecords | E::Expired(_) | E::Invalid { .. } | E::Older { .. } => {
+            StatusCode::BAD_GATEWAY
+        }
+        E::Unavailable { .. } => StatusCode::BAD_GATEWAY,
+        E::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        E::Db(db::Error::Store(StoreError::Closed)) => StatusCode::SERVICE_UNAVAILABLE,
+        E::Db(_) | E::TooMany | E::Rule { .. } | E::Resolver(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 

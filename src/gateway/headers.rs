@@ -38,7 +38,7 @@ pub(super) fn cache_control(request: &ContentRequest, kind: Kind) -> Option<Head
     }
 }
 
-const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
+pub(super) const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
 pub(super) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
 const ALLOW_HEADERS: HeaderValue =

@@ -180,6 +180,8 @@ pub(super) enum Parsed {
     Redirect(String),
     /// The protocols that are spoken here are asked for.
     Protocols,
+    /// The same is meant, in another form than it was asked in.
+    Found(String),
 }
 
 /// Where clients look for the protocols of an HTTP host (libp2p HTTP specification).
@@ -233,7 +235,13 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     let (root, below) = path::split(&content_path).map_err(path_error)?;
     let root = match root {
         path::Root::Cid(cid) => Root::Cid(cid),
-        path::Root::Name(name) => Root::Name(Name::parse(&name)?),
+        path::Root::Name(text) => {
+            let name = Name::parse(&text)?;
+            if let Some(path) = canonical_key_path(&site, &name, &text, &content_path) {
+                return Ok(Parsed::Found(with_query(&path, uri.query())));
+            }
+            Root::Name(name)
+        }
         path::Root::Other if content_path == PROTOCOLS_PATH => return Ok(Parsed::Protocols),
         path::Root::Other => return Err(Error::NoSuchRoute),
     };
@@ -280,6 +288,21 @@ fn check_trustless(root: &Root, below: &path::Below, format: Format) -> Result<(
         Format::Car(_) | Format::IpnsRecord => Ok(()),
         _ => Err(Error::Trustless),
     }
+}
+
+/// Keys are asked by their CID in base36, so that each has one URL, and one that fits into a label
+/// of a host. Not on a domain that leads to a key by its DNSLink: its URLs are its own.
+fn canonical_key_path(site: &Site, name: &Name, text: &str, path: &str) -> Option<String> {
+    let Name::Key(key) = name else { return None };
+    let canonical = key.to_string();
+    if canonical == text || matches!(site, Site::DnsLink(_)) {
+        return None;
+    }
+    let below = path.strip_prefix("/ipns/")?.split_once('/').map(|(_, below)| below);
+    Some(match below {
+        Some(below) => format!("/ipns/{canonical}/{below}"),
+        None => format!("/ipns/{canonical}"),
+    })
 }
 
 pub(super) fn path_error(error: IpldError) -> Error {

@@ -4,6 +4,7 @@ mod block;
 pub(super) mod car;
 mod directory;
 pub(super) mod file;
+pub(super) mod ipns_record;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
@@ -88,6 +89,7 @@ impl<'a> Responder<'a> {
         let format = self.request.wants.format;
         match format {
             Format::Tar => return Err(Error::NotServed("tar")),
+            // It is of a name, not of what that leads to, and was answered before.
             Format::IpnsRecord => return Err(Error::RecordOfContent),
             Format::Codec(wanted) => block::check_codec(&named.terminus, wanted)?,
             Format::Default | Format::Raw | Format::Car(_) => {}
@@ -156,11 +158,20 @@ fn not_modified(
 
 /// Says that what is meant is elsewhere on this gateway.
 pub(super) fn redirect(location: &str) -> Outcome {
+    redirect_with(StatusCode::MOVED_PERMANENTLY, location)
+}
+
+/// Says under which form of its name to ask for it.
+pub(super) fn found(location: &str) -> Outcome {
+    redirect_with(StatusCode::FOUND, location)
+}
+
+fn redirect_with(status: StatusCode, location: &str) -> Outcome {
     let location = HeaderValue::try_from(location)
         .map_err(|_| Error::BadParameter { name: "uri", reason: "it cannot stand in a header" })?;
     let mut headers = HeaderMap::with_capacity(8);
     headers::put_cors(&mut headers);
     headers.insert(header::LOCATION, location);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    Ok(headers::response(StatusCode::MOVED_PERMANENTLY, headers, Body::empty()))
+    Ok(headers::response(status, headers, Body::empty()))
 }

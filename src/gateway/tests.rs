@@ -1,6 +1,7 @@
 //! Stories of requests, told to a gateway over fakes.
 
 mod hosts;
+mod names;
 mod wire;
 
 use std::sync::Arc;
@@ -48,6 +49,11 @@ fn world() -> World {
 }
 
 fn world_of(with_source: bool) -> World {
+    world_with(with_source, &[])
+}
+
+/// A world where these names are fixed.
+fn world_with(with_source: bool, fixed: &[&str]) -> World {
     let registry = Registry::new();
     let store = MemoryBlockstore::default();
     let source = ScriptedSource::default();
@@ -63,7 +69,7 @@ fn world_of(with_source: bool) -> World {
         &retrieval::Metrics::register(&registry).unwrap(),
     );
     let metrics = Metrics::register(&registry).unwrap();
-    let names = names(&registry, &[]);
+    let names = names_of(&registry, fixed);
     let parts = Parts { retriever, names };
     World { store, gateway: Gateway::new(parts, &Config::default(), &metrics), source }
 }
@@ -105,10 +111,10 @@ impl World {
 }
 
 /// Names that stand for this.
-fn names(registry: &Registry, fixed: &[&str]) -> Names {
+fn names_of(registry: &Registry, fixed: &[&str]) -> Names {
     let fixed = NameMap::parse(fixed).unwrap();
     let metrics = routing::Metrics::register(registry).unwrap();
-    Names::new(routing::Parts { fixed }, metrics)
+    Names::new(routing::Parts { fixed, ..routing::Parts::default() }, metrics)
 }
 
 fn bytes(count: usize) -> Vec<u8> {

@@ -5,6 +5,16 @@ crate::metrics! {
     pub struct Metrics {
         /// Names resolved, by what they are and how it ended: "ok", "not_found", "invalid", "unavailable", "recursion".
         resolutions: counter_vec("estuary_routing_resolutions_total", "kind", "outcome"),
+        /// Records of names that are held.
+        held_records: gauge("estuary_routing_held_records"),
+        /// Lookups of DNSLinks that ended, by how: "link", "none", "failed".
+        dns_lookups: counter_vec("estuary_routing_dns_lookups_total", "outcome"),
+        /// DNSLinks answered without a lookup.
+        dns_hits: counter("estuary_routing_dns_hits_total"),
+        /// DNSLinks answered beyond their TTL because no resolver answered.
+        dns_stale: counter("estuary_routing_dns_stale_total"),
+        /// Time a lookup of a DNSLink takes, in seconds.
+        dns_seconds: histogram("estuary_routing_dns_seconds"),
     }
 }
 
@@ -40,8 +50,8 @@ impl Outcome {
             Ok(_) => Self::Ok,
             Err(Error::NotFound(_) | Error::NoRecord(_)) => Self::NotFound,
             Err(Error::Recursion(_)) => Self::Recursion,
-            Err(Error::Timeout(_)) => Self::Unavailable,
-            Err(Error::Malformed { .. }) => Self::Invalid,
+            Err(Error::Expired(_) | Error::Invalid { .. } | Error::TooLong(_)) => Self::Invalid,
+            Err(_) => Self::Unavailable,
         }
     }
 }

@@ -20,7 +20,7 @@ const LABEL_BYTES_MAX: usize = 63;
 /// of others the hash does.
 const KEY_INLINE_BYTES_MAX: usize = 42;
 /// Most names below the root that a value has.
-const VALUE_SEGMENTS_MAX: usize = 256;
+pub(super) const SEGMENTS_MAX: usize = 256;
 /// Of a faulty name, how much an error repeats.
 const NAME_SHOWN_CHARS_MAX: usize = 128;
 
@@ -103,6 +103,11 @@ impl Key {
             codec::LIBP2P_KEY | codec::DAG_PB => Self::new(*cid.hash()),
             _ => Err("it is the CID of content, not of a key: content is at /ipfs/{cid}"),
         }
+    }
+
+    /// The key whose multihash has these bytes.
+    pub(super) fn from_hash_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::new(Mh::from_bytes(bytes).ok()?).ok()
     }
 
     /// Its CID.
@@ -208,8 +213,8 @@ impl Value {
             Root::Name(Name::parse(root).map_err(|_| "what follows /ipns/ is not a name")?)
         };
         let segments = below.split('/').filter(|segment| !segment.is_empty());
-        let segments: Vec<_> = segments.take(VALUE_SEGMENTS_MAX + 1).map(str::to_owned).collect();
-        if segments.len() > VALUE_SEGMENTS_MAX {
+        let segments: Vec<_> = segments.take(SEGMENTS_MAX + 1).map(str::to_owned).collect();
+        if segments.len() > SEGMENTS_MAX {
             return Err("it has more than 256 segments");
         }
         Ok(Self { root, segments })

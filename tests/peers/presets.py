@@ -16,10 +16,16 @@ HERE = Path(__file__).resolve().parent
 HOME = Path(os.environ.get("GATEWAY_CONFORMANCE_HOME", estuary.PEERS_HOME / "gateway-conformance"))
 TESTS = Path(os.environ.get("GATEWAY_CONFORMANCE_TESTS", HOME / "tests.bin"))
 # A test that names several presets runs where all of them are asked for.
-WHOLE = ["trustless-block-gateway", "trustless-car-gateway", "subdomain-ipfs-gateway,redirects-file,proxy-gateway"]
-# The suite speaks for a proxy.
-ENV = {"ESTUARY_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}
+SITES = "subdomain-ipfs-gateway,subdomain-ipns-gateway,dnslink-gateway,redirects-file,proxy-gateway"
+WHOLE = ["trustless-block-gateway", "trustless-car-gateway", "path-ipns-gateway", "trustless-ipns-gateway", SITES]
 REPORTED = ["path-unixfs-gateway"]
+
+
+def name_map():
+    """The suite's DNSLinks, as its own tool writes them: `domain:path` with commas between."""
+    pair = re.compile(r"^ *domain: (\S+)$(?:\n *#.*)*\n *path: (\S+)(?: *#.*)?$", re.M)
+    texts = [path.read_text() for path in sorted((HOME / "fixtures").rglob("*.yml"))]
+    return ",".join(":".join(found) for text in texts for found in pair.findall(text))
 
 
 def main():
@@ -34,9 +40,12 @@ def main():
     work = estuary.scratch("conformance")
     passed = failed = 0
     try:
-        with Node(work / "node", ENV).start() as node:
+        # The suite speaks for a proxy.
+        env = {"IPFS_NS_MAP": name_map(), "ESTUARY_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}
+        with Node(work / "node", env).start() as node:
+            put = [path for path in sorted((HOME / "fixtures").rglob("*.ipns-record")) if node.run("name", "put", path.stem.split("_")[0], path, ok=None).returncode == 0]
             imported = [path for path in sorted((HOME / "fixtures").rglob("*.car")) if node.run("import", "--no-pin", path, ok=None).returncode == 0]
-            print(f"imported {len(imported)} CARs")
+            print(f"imported {len(imported)} CARs, put {len(put)} records of names")
             port = node.gateway.rsplit(":", 1)[1]
             for preset in whole + reported:
                 command = [str(HERE / "conformance.sh"), node.gateway, f"http://localhost:{port}", "--specs", preset]

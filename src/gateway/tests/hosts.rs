@@ -18,7 +18,7 @@ fn name(world: &mut World, fixed: &[&str]) {
         ..Config::default()
     };
     world.gateway.hosts = Hosts::new(&config, Vec::new().into());
-    world.gateway.parts.names = names(&Registry::new(), fixed);
+    world.gateway.parts.names = names_of(&Registry::new(), fixed);
 }
 
 impl World {
