@@ -8,11 +8,12 @@ mod error;
 pub mod error_page;
 mod escape;
 mod headers;
-mod hostname;
+pub mod hostname;
 mod metrics;
 mod network;
 mod page;
 mod read_ahead;
+pub mod redirects;
 mod request;
 mod resolve;
 mod respond;
@@ -35,6 +36,7 @@ use crate::task::now_unix;
 
 pub use body::Body;
 pub use error::Error;
+pub use hostname::{HostPattern, NotAHost};
 pub use metrics::Metrics;
 pub use network::{Network, NotANetwork};
 
@@ -54,6 +56,16 @@ pub struct Config {
     /// The gateway's public URL, for links to it: `https://host` or `http://host:port`. Not set:
     /// the address it listens on.
     pub url: Option<String>,
+    /// Hosts that give each root an origin of its own, `{cid}.ipfs.{host}`; path requests to them are
+    /// sent there. Addresses cannot be.
+    pub subdomain_hosts: Vec<HostPattern>,
+    /// Whether `/ipns/a-b.example` is sent to `a--b-example.ipns.{host}`, one label, over http too.
+    pub inline_dnslink: bool,
+    /// Domains that may be DNSLink sites when they are asked for as the host, beside those that
+    /// `routing.names` has.
+    pub dnslink_hosts: Vec<HostPattern>,
+    /// Hosts that serve only what clients can verify: blocks, CARs, and records of keys.
+    pub trustless_hosts: Vec<HostPattern>,
     /// Addresses and networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count, and whose
     /// requests are not limited by address: your CDN's.
     pub trusted_proxies: Vec<Network>,
@@ -76,6 +88,10 @@ impl Default for Config {
         Self {
             listen: None,
             url: None,
+            subdomain_hosts: "localhost".parse().into_iter().collect(),
+            inline_dnslink: true,
+            dnslink_hosts: Vec::new(),
+            trustless_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             allow: Vec::new(),
             signed: Signed::Off,
@@ -125,12 +141,13 @@ impl Gateway {
     /// A gateway to what the parts find.
     #[must_use]
     pub fn new(parts: Parts, config: &Config, metrics: &Metrics) -> Self {
+        let trusted_proxies: Arc<[Network]> = config.trusted_proxies.as_slice().into();
         Self {
             parts,
             allowlist: Allowlist::default(),
             signatures: Signatures::new(config.signed, &config.signing_keys),
-            hosts: Hosts::new(),
-            trusted_proxies: config.trusted_proxies.as_slice().into(),
+            hosts: Hosts::new(config, Arc::clone(&trusted_proxies)),
+            trusted_proxies,
             counters: Counters::new(metrics),
             listing_entries_max: config.listing_entries_max.max(1),
             range_bytes_max: config.range_bytes_max,
@@ -165,11 +182,20 @@ impl Gateway {
         peer: Peer,
         format: &mut Option<Format>,
     ) -> Result<Response<Body>, Error> {
-        let Placed::Here(place) = self.hosts.place(request, peer).await?;
+        let deadline = || self.parts.retriever.session().deadline();
+        let place = match self.hosts.place(&self.parts.names, request, peer, deadline).await? {
+            Placed::Here(place) => place,
+            Placed::Elsewhere(url) => {
+                self.counters.moved.inc();
+                return respond::redirect(&url);
+            }
+        };
+        self.counters.came_to(&place.site);
         let mut asked = match request::parse(request, place)? {
             Parsed::Content(asked) => asked,
             Parsed::Options => return Ok(options()),
             Parsed::Redirect(location) => return respond::redirect(&location),
+            Parsed::Protocols => return Ok(protocols(request)),
             Parsed::Found(location) => return respond::found(&location),
         };
         *format = Some(asked.wants.format);
@@ -191,8 +217,7 @@ impl Gateway {
                 let resolved = if asked.wants.local_only {
                     Box::pin(names.resolve_at_hand(name)).await?
                 } else {
-                    let deadline = self.parts.retriever.session().deadline();
-                    Box::pin(names.resolve(name, deadline)).await?
+                    Box::pin(names.resolve(name, deadline())).await?
                 };
                 let content = asked.at_name(resolved);
                 self.check(&content.path.root, &content.path.segments)?;
@@ -252,10 +277,34 @@ impl Gateway {
         let outcome = match responder.at_once() {
             Some(outcome) => outcome,
             // Boxed, for what is answered at once need not pay for the room this takes.
-            None => Box::pin(responder.respond()).await,
+            None => Box::pin(self.with_redirects(responder)).await,
         };
         if responder.any_is_held() { outcome.map(respond::unless_held) } else { outcome }
     }
+
+    /// Answers, by the rules of the site where the path does not exist.
+    async fn with_redirects(&self, responder: Responder<'_>) -> Result<Response<Body>, Error> {
+        match responder.respond().await {
+            Err(error) if redirects::apply(responder.request, &error) => {
+                redirects::answer(responder, error, &self.counters.redirects).await
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// The protocols that are spoken here, and where (libp2p HTTP specification).
+fn protocols(request: &Request) -> Response<Body> {
+    const TEXT: &str = "{\"/ipfs/gateway\":{\"path\":\"/\"}}\n";
+    let mut headers = HeaderMap::with_capacity(8);
+    headers::put_cors(&mut headers);
+    headers::put_nosniff(&mut headers);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(TEXT.len()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    let head = request.method() == http::Method::HEAD;
+    let body = if head { Body::empty() } else { Body::full(TEXT) };
+    headers::response(StatusCode::OK, headers, body)
 }
 
 /// The signature of a request, which it must have; it is no part of what is asked for. The operator's

@@ -3,6 +3,7 @@
 use crate::routing::NameMap;
 
 use super::Config;
+use crate::gateway::HostPattern;
 use crate::gateway::signed::Signed;
 
 /// A value that makes no sense.
@@ -39,6 +40,11 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
                 "a URL such as https://gateway.example is wanted, with nothing behind the name";
             return Err(wrong("gateway.url", format!("{url:?}"), why));
         }
+    }
+    if config.gateway.subdomain_hosts.iter().any(HostPattern::is_every) {
+        let why = "redirects lead to subdomains of these hosts, so they must be known; \
+                   use names such as gateway.example or *.gateway.example";
+        return Err(wrong("gateway.subdomain_hosts", "\"*\"", why));
     }
     if let Some(name) =
         config.api.hosts.iter().find(|name| name.parse::<http::uri::Authority>().is_err())

@@ -167,10 +167,25 @@ impl Settings {
                 None if name == "offline" => name,
                 None => continue,
             };
+            let mut readings = readings(value);
+            // Of a list, what is wrong with an item says most.
+            if self.is_list(&key) {
+                readings.retain(Value::is_array);
+            }
             let origin = Origin::Variable(variable.to_owned());
-            self.set(&key, readings(value), origin)?;
+            self.set(&key, readings, origin)?;
         }
         Ok(())
+    }
+
+    /// Whether the value of a key is a list.
+    fn is_list(&self, key: &str) -> bool {
+        let Ok(config) = Value::try_from(&self.config) else { return false };
+        let mut at = Some(&config);
+        for part in key.split('.') {
+            at = at.and_then(|value| value.get(part));
+        }
+        at.is_some_and(Value::is_array)
     }
 
     /// Sets a key to the first of these values that fits it.

@@ -11,6 +11,7 @@ use crate::routing;
 
 use super::body::Body;
 use super::error_page::{self, Advice};
+use super::redirects::Fault;
 use super::request::Format;
 use super::signed::Refused;
 use super::{Request, headers, page};
@@ -44,6 +45,20 @@ pub enum Error {
     /// A service worker for a whole namespace would rule over everybody's content.
     #[error("navigator.serviceWorker: registration is not allowed for this scope")]
     ServiceWorker,
+    /// The root does not fit into a host.
+    #[error("CID incompatible with DNS label length limit of 63: {0}")]
+    LabelTooLong(Box<str>),
+    /// A domain does not fit into a label.
+    #[error("DNSLink name incompatible with DNS label length limit of 63: {0}")]
+    DomainTooLong(Box<str>),
+    /// The host serves only what a client can verify.
+    #[error(
+        "this host serves what can be verified: ?format=raw for a block, ?format=car, or ?format=ipns-record for the record of a key"
+    )]
+    Trustless,
+    /// The site's rules for paths that do not exist cannot be read.
+    #[error("could not parse _redirects: {0}")]
+    Redirects(Fault),
     /// The content is of another kind than the format asked for; bytes are never converted.
     #[error(
         "{cid} cannot be represented as {format}: codecs are not converted here; use ?format=raw for the block as it is"
@@ -91,6 +106,16 @@ pub enum Error {
     /// Only signed URLs are answered, and this is none that holds.
     #[error(transparent)]
     Signed(#[from] Refused),
+    /// The page that a site has for paths that do not exist does not exist.
+    #[error("failed to resolve {path}: {error}")]
+    NoPage {
+        /// The status that the site gives them.
+        status: StatusCode,
+        /// The path that was asked for.
+        path: Box<str>,
+        /// Where the way to the page ends.
+        error: IpldError,
+    },
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -123,14 +148,18 @@ impl Error {
             | Self::BadParameter { .. }
             | Self::UnknownMediaType
             | Self::ServiceWorker
+            | Self::LabelTooLong(_)
+            | Self::DomainTooLong(_)
             | Self::RecordOfContent => StatusCode::BAD_REQUEST,
             Self::NotListed | Self::Signed(_) => StatusCode::FORBIDDEN,
-            Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
+            Self::Redirects(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotAcceptable { .. } | Self::Trustless => StatusCode::NOT_ACCEPTABLE,
             Self::RangeOfLarge(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Index | Self::Content(_) | Self::OutsideArchive(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
+            Self::NoPage { status, .. } => *status,
             Self::Path { error: IpldError::NoLink { .. }, .. } => StatusCode::NOT_FOUND,
             Self::Path { error: IpldError::NotALink(_), .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Path { .. } => StatusCode::UNPROCESSABLE_ENTITY,

@@ -1,6 +1,8 @@
 //! Text made safe for where it goes: URLs, HTML, header values.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode, utf8_percent_encode};
 
 /// What Go's `url.PathEscape` escapes in a segment, so that links equal those of other gateways;
 /// and `&`, which would begin a reference where the segment stands in HTML.
@@ -31,6 +33,19 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'&');
 /// What may not stand in a query as it is; escapes that are there already stay.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+/// What may not stand in a URI as it is, and the backslash, which browsers take for a slash;
+/// escapes that are there already stay.
+const URI: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 /// Everything but the `attr-char` of RFC 8187.
 const ATTRIBUTE: &AsciiSet = &SEGMENT.add(b'=').add(b':').add(b'@');
 
@@ -44,13 +59,25 @@ pub(super) fn query(out: &mut String, text: &[u8]) {
     out.extend(percent_encode(text, QUERY));
 }
 
+/// Appends a part of a URI, keeping the escapes it has, their hex digits in upper case.
+pub(super) fn uri(out: &mut String, text: &str) {
+    let encoded: Cow<'_, str> = utf8_percent_encode(text, URI).into();
+    out.push_str(&upper_case_escapes(&encoded));
+}
+
+/// A path with one slash at its beginning: two would begin the name of a host.
+pub(super) fn one_slash(path: &str) -> &str {
+    let extra = path.bytes().take_while(|byte| *byte == b'/').count().saturating_sub(1);
+    path.get(extra..).unwrap_or(path)
+}
+
 /// Appends the extended value of a header parameter (RFC 8187).
 pub(super) fn attribute(out: &mut String, text: &[u8]) {
     out.extend(percent_encode(text, ATTRIBUTE));
 }
 
 /// The same text with the hex digits of its escapes in upper case.
-pub(super) fn upper_case_escapes(text: &str) -> String {
+fn upper_case_escapes(text: &str) -> String {
     let mut digits_left = 0;
     text.chars()
         .map(|c| match (c, digits_left) {

@@ -32,7 +32,7 @@ pub(super) enum Kind {
 }
 
 /// For how long a cache may keep the answer to `request`; none where nobody says.
-fn cache_control(request: &ContentRequest, kind: Kind) -> Option<HeaderValue> {
+pub(super) fn cache_control(request: &ContentRequest, kind: Kind) -> Option<HeaderValue> {
     match (request.validity, kind) {
         (Validity::Immutable, Kind::Content) => Some(IMMUTABLE),
         (Validity::Immutable, Kind::Page) => Some(LISTING),

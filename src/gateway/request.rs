@@ -182,9 +182,14 @@ pub(super) enum Parsed {
     Options,
     /// Another path is meant.
     Redirect(String),
+    /// The protocols that are spoken here are asked for.
+    Protocols,
     /// The same is meant, in another form than it was asked in.
     Found(String),
 }
+
+/// Where clients look for the protocols of an HTTP host (libp2p HTTP specification).
+const PROTOCOLS_PATH: &str = "/.well-known/libp2p/protocols";
 
 impl Asked {
     /// The request, once its root is known to be this CID.
@@ -204,6 +209,14 @@ impl Asked {
     }
 }
 
+impl ContentRequest {
+    /// The names below the root that were asked for, without those that a record gives.
+    pub(super) fn asked(&self) -> &[String] {
+        let given = self.path.segments.len().saturating_sub(self.asked_segments);
+        self.path.segments.get(given..).unwrap_or_default()
+    }
+}
+
 /// Reads a request that was made at `place`.
 pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     let (uri, headers) = (request.uri(), request.headers());
@@ -214,10 +227,12 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
         _ => return Err(Error::Method),
     };
     let mut params = query::Params::parse(uri.query().unwrap_or_default())?;
-    if let Some(target) = params.uri.take() {
-        return protocol_redirect(&target).map(Parsed::Redirect);
-    }
     let Place { site, content_path } = place;
+    if let Some(target) = params.uri.take()
+        && let Some(gateway) = site.of_protocol_handler()
+    {
+        return Ok(Parsed::Redirect(gateway + &protocol_redirect(&target)?));
+    }
     if let Some(inner) = doubled_namespace(&content_path) {
         return Ok(Parsed::Redirect(with_query(inner, uri.query())));
     }
@@ -231,16 +246,17 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
             }
             Root::Name(name)
         }
+        path::Root::Other if content_path == PROTOCOLS_PATH => return Ok(Parsed::Protocols),
         path::Root::Other => return Err(Error::NoSuchRoute),
     };
-    if !below.trailing_slash
-        && below.segments.is_empty()
-        && headers.get("service-worker").is_some_and(|value| value == "script")
-    {
+    if is_worker_of_all(headers, &below) {
         return Err(Error::ServiceWorker);
     }
     let accepted = accept::parse(headers)?;
     let (format, said_by) = choose_format(&params, accepted)?;
+    if site == Site::Trustless {
+        check_trustless(&root, &below, format)?;
+    }
     let if_none_match = joined(headers, header::IF_NONE_MATCH);
     let if_modified_since = match if_none_match {
         Some(_) => None,
@@ -269,6 +285,24 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     Ok(Parsed::Content(Asked { root, segments, trailing_slash, original, site, wants }))
 }
 
+/// Whether this is the script of a service worker that would rule over all that is below the root:
+/// from a path without a directory its scope is everybody's content.
+pub(super) fn is_worker_of_all(headers: &HeaderMap, below: &path::Below) -> bool {
+    !below.trailing_slash
+        && below.segments.is_empty()
+        && headers.get("service-worker").is_some_and(|value| value == "script")
+}
+
+/// Refuses what a client of a trustless host could not verify (trustless gateway specification).
+fn check_trustless(root: &Root, below: &path::Below, format: Format) -> Result<(), Error> {
+    match format {
+        _ if matches!(root, Root::Name(Name::Domain(_))) => Err(Error::Trustless),
+        Format::Raw if below.segments.is_empty() => Ok(()),
+        Format::Car(_) | Format::IpnsRecord => Ok(()),
+        _ => Err(Error::Trustless),
+    }
+}
+
 /// Keys are asked by their CID in base36, so that each has one URL, and one that fits into a label
 /// of a host. Not on a domain that leads to a key by its DNSLink: its URLs are its own.
 fn canonical_key_path(site: &Site, name: &Name, text: &str, path: &str) -> Option<String> {
@@ -284,7 +318,7 @@ fn canonical_key_path(site: &Site, name: &Name, text: &str, path: &str) -> Optio
     })
 }
 
-fn path_error(error: IpldError) -> Error {
+pub(super) fn path_error(error: IpldError) -> Error {
     match error {
         IpldError::Limit { .. } => Error::PathTooLong,
         other => Error::BadPath(other),
@@ -329,7 +363,7 @@ fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<HeaderValue> 
 }
 
 /// `/ipfs/ipfs/{cid}` and `/ipfs/ipns/{name}`: the inner path is meant.
-fn doubled_namespace(path: &str) -> Option<&str> {
+pub(super) fn doubled_namespace(path: &str) -> Option<&str> {
     let inner = path.strip_prefix("/ipfs")?;
     (inner.starts_with("/ipfs/") || inner.starts_with("/ipns/")).then_some(inner)
 }

@@ -71,7 +71,8 @@ impl<'a> Responder<'a> {
         }
     }
 
-    fn session(&self) -> Session {
+    /// The session of the request.
+    pub(super) fn session(&self) -> Session {
         let session = self.retriever.session();
         if self.request.wants.local_only { session.local_only() } else { session }
     }

@@ -1,6 +1,7 @@
 //! Stories of requests, told to a gateway over fakes.
 
 mod denylist;
+mod hosts;
 mod made;
 mod names;
 mod negotiation;

@@ -7,6 +7,7 @@ mod client;
 mod connection;
 mod io;
 mod listener;
+mod tunnel;
 mod watch;
 
 use std::convert::Infallible;
@@ -121,7 +122,7 @@ pub(super) fn serve<S: HttpService>(
     listener: Listener,
     limits: Limits,
     metrics: ListenerMetrics,
-    service: impl Fn(Arc<Client>) -> S + Send + 'static,
+    service: impl Fn(Arc<Client>) -> S + Send + Sync + 'static,
 ) -> Server {
     let server = Server { tasks: Tasks::new(), cut: CancellationToken::new() };
     let acceptor = Acceptor {
@@ -132,7 +133,7 @@ pub(super) fn serve<S: HttpService>(
         limits,
         metrics,
     };
-    server.tasks.spawn(acceptor.run(listener, service));
+    server.tasks.spawn(acceptor.run(listener, Arc::new(service)));
     server
 }
 
@@ -156,7 +157,11 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run<S: HttpService>(self, listener: Listener, service: impl Fn(Arc<Client>) -> S) {
+    async fn run<S: HttpService>(
+        self,
+        listener: Listener,
+        service: Arc<impl Fn(Arc<Client>) -> S + Send + Sync + 'static>,
+    ) {
         let stop = self.tasks.stop_token();
         let mut warned: Option<Instant> = None;
         loop {
@@ -195,13 +200,15 @@ impl Acceptor {
         stream: Stream,
         peer: Option<std::net::SocketAddr>,
         permit: Option<OwnedSemaphorePermit>,
-        service: &impl Fn(Arc<Client>) -> S,
+        service: &Arc<impl Fn(Arc<Client>) -> S + Send + Sync + 'static>,
     ) {
         let Ok(client) = self.shared.client(peer) else {
             self.metrics.refused_address.inc();
             return;
         };
-        let service = service(Arc::clone(&client));
+        // A tunnel in the connection takes another.
+        let (service, of) = (Arc::clone(service), Arc::clone(&client));
+        let service = move || service(Arc::clone(&of));
         let context = Context {
             limits: self.limits.clone(),
             tasks: self.tasks.clone(),

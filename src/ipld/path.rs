@@ -64,8 +64,15 @@ pub fn split(path: &str) -> Result<(Root, Below), Error> {
     } else {
         Root::Name(root.into_owned())
     };
-    let segments = parse_segments(below).map_err(|reason| fault(path, reason))?;
-    Ok((root, Below { segments, trailing_slash: path.ends_with('/') }))
+    let below = Below::parse(below).map_err(|reason| fault(path, reason))?;
+    Ok((root, Below { trailing_slash: path.ends_with('/'), ..below }))
+}
+
+impl Below {
+    /// Reads a path, percent-encoded. What is wrong is told as the end of a sentence.
+    pub fn parse(path: &str) -> Result<Self, &'static str> {
+        Ok(Self { segments: parse_segments(path)?, trailing_slash: path.ends_with('/') })
+    }
 }
 
 impl ContentPath {

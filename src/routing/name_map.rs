@@ -27,6 +27,12 @@ impl NameMap {
         Ok((Name::parse(name.trim())?, Value::parse(value.trim()).map_err(wrong)?))
     }
 
+    /// Whether it has no names.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What a name stands for.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<&Value> {

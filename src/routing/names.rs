@@ -128,6 +128,13 @@ impl Names {
         }
     }
 
+    /// Whether the configuration says what a domain stands for.
+    #[must_use]
+    pub fn is_fixed(&self, domain: &str) -> bool {
+        let fixed = &self.parts.fixed;
+        !fixed.is_empty() && Name::parse(domain).is_ok_and(|name| fixed.get(&name).is_some())
+    }
+
     /// The record of a key that this node holds, whether its time is over or not.
     pub fn record(&self, key: &Key) -> Result<Record, Error> {
         let held = self.records()?.get(key)?;

@@ -11,6 +11,7 @@ mod denylist;
 #[allow(dead_code, unreachable_pub, reason = "it is the fake of the unit tests")]
 mod dns_server;
 mod harness;
+mod hosts;
 mod keys;
 mod limits;
 mod listeners;

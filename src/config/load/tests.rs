@@ -119,3 +119,22 @@ fn the_name_map_of_other_gateways_is_taken_and_checked() {
     let error = from_environment(&[("IPFS_NS_MAP", "a.example")]).unwrap_err().to_string();
     assert!(error.contains("IPFS_NS_MAP") && error.contains("name:/ipfs/"), "{error}");
 }
+
+#[test]
+fn hosts_are_names_and_what_is_none_says_why() {
+    let variable = "ESTUARY_GATEWAY__SUBDOMAIN_HOSTS";
+    let config = from_environment(&[(variable, "localhost, *.Gateway.example")]).unwrap();
+    let hosts: Vec<String> = config.gateway.subdomain_hosts.into_iter().map(String::from).collect();
+    assert_eq!(hosts, ["localhost", "*.gateway.example"]);
+    for (value, says) in [
+        ("127.0.0.1", "subdomains"),
+        ("localhost,[::1]", "subdomains"),
+        ("localhost:8080", "port"),
+        ("*", "must be known"),
+    ] {
+        let error = from_environment(&[(variable, value)]).unwrap_err().to_string();
+        assert!(error.contains(variable) && error.contains(says), "{value}: {error}");
+    }
+    let config = from_environment(&[("ESTUARY_GATEWAY__DNSLINK_HOSTS", "*")]).unwrap();
+    assert!(config.gateway.dnslink_hosts.iter().all(crate::gateway::HostPattern::is_every));
+}

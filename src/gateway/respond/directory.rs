@@ -54,7 +54,8 @@ pub(super) fn etag(named: &Named, page: usize) -> HeaderValue {
 /// Sends to the path with a slash at its end; escapes as RFC 3986 writes them. Whoever accepts
 /// another format is not sent.
 pub(super) fn to_slash(request: &ContentRequest) -> Result<Response<Body>, Error> {
-    let mut path = escape::upper_case_escapes(request.site.url_path(&request.path.original));
+    let mut path = String::new();
+    escape::uri(&mut path, request.site.url_path(&request.path.original));
     path.push('/');
     let mut response = redirect(&with_query(&path, request.wants.query.as_deref()))?;
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
@@ -128,7 +129,7 @@ fn without_its_block(entry: &Entry) -> Entry {
 }
 
 fn listing_response(request: &ContentRequest, named: &Named, page: &Page) -> Response<Body> {
-    let html = listing::render(&request.path, named, page);
+    let html = listing::render(request, named, page);
     let etag = etag(named, page.number);
     let mut headers = headers::content(request, named, etag, headers::Kind::Page);
     headers.insert(header::CONTENT_TYPE, page::MEDIA_TYPE);

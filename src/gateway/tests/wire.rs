@@ -19,7 +19,7 @@ async fn exchange(world: &World, method: Method, uri: &str) -> Vec<u8> {
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
     let talk = async {
         let head =
-            format!("{method} {uri} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            format!("{method} {uri} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nConnection: close\r\n\r\n");
         client.write_all(head.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::tunnel::Tunnel;
 use super::watch::Seen;
 use crate::gateway::Network;
 use crate::metrics::IntGauge;
@@ -22,6 +23,7 @@ pub(in crate::http) struct Client {
     ours: AtomicUsize,
     awaiting: AtomicUsize,
     blocked: AtomicBool,
+    tunnel: Tunnel,
 }
 
 /// What all clients of one listener share.
@@ -90,6 +92,7 @@ impl Shared {
             ours: AtomicUsize::new(0),
             awaiting: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
+            tunnel: Tunnel::default(),
         }))
     }
 
@@ -121,6 +124,11 @@ impl Client {
     #[must_use]
     pub(in crate::http) fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Whether the connection is a tunnel.
+    pub(in crate::http) fn tunnel(&self) -> &Tunnel {
+        &self.tunnel
     }
 
     /// The next number for a request of this listener.

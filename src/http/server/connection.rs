@@ -41,7 +41,7 @@ pub(super) struct Context {
 pub(super) async fn serve<IO, S>(
     mut socket: IO,
     client: Arc<Client>,
-    service: S,
+    service: impl Fn() -> S,
     context: Context,
 ) -> Option<Why>
 where
@@ -61,7 +61,6 @@ where
     let lines =
         if limits.strict_lines && !multiplexed { Lines::Strict { cr: false } } else { Lines::Free };
     let io = TokioIo::new(Counted::new(socket, Arc::clone(&client), preface, lines));
-    let service = OneTask(RefCell::new(service));
     if multiplexed {
         let connection = http2::Builder::new(Spawner(tasks))
             .timer(TokioTimer::new())
@@ -71,18 +70,33 @@ where
             .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
             .initial_stream_window_size(limits.window_bytes)
             .initial_connection_window_size(limits.window_bytes.saturating_mul(2))
-            .serve_connection(io, service);
+            .serve_connection(io, one_task(service()));
         watched(connection, http2::Connection::graceful_shutdown, watch, &client, drain, cut).await
     } else {
-        // The watch has the time for heads, for hyper's own costs an allocation a request and
-        // leaves idle connections no more time than a head.
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_buf_size(limits.buffer_bytes.max(HEAD_BYTES_MAX))
-            .serve_connection(io, service);
+        let builder = http1_builder(&limits);
+        let connection = builder.serve_connection(io, one_task(service())).with_upgrades();
+        let wind_down = http1::UpgradeableConnection::graceful_shutdown;
+        let (drained, cut_off) = (drain.clone(), cut.clone());
+        let ended = watched(connection, wind_down, watch, &client, drained, cut_off).await;
+        let Some(upgrade) = client.tunnel().open().filter(|_| ended.is_none()) else {
+            return ended;
+        };
+        let io = upgrade.await.ok()?;
+        let watch = Watch::new(&limits, false, Instant::now());
+        let connection = builder.serve_connection(io, one_task(service()));
         watched(connection, http1::Connection::graceful_shutdown, watch, &client, drain, cut).await
     }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The watch has the time for heads, for hyper's own costs an allocation a request and leaves
+    // idle connections no more time than a head.
+    builder
+        .header_read_timeout(None)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(limits.buffer_bytes.max(HEAD_BYTES_MAX));
+    builder
 }
 
 /// Runs a connection, looking at it now and then.
@@ -187,6 +201,10 @@ where
 /// The service of one connection. Hyper calls it from the connection's task alone, one call after
 /// the other.
 struct OneTask<S>(RefCell<S>);
+
+fn one_task<S>(service: S) -> OneTask<S> {
+    OneTask(RefCell::new(service))
+}
 
 impl<S, Q> hyper::service::Service<Q> for OneTask<S>
 where

@@ -3,9 +3,12 @@
 
 use std::fmt::Write;
 
+use percent_encoding::percent_decode_str;
+
+use crate::gateway::request::ContentRequest;
 use crate::gateway::resolve::Named;
+use crate::gateway::site::Site;
 use crate::gateway::{escape, page};
-use crate::ipld::path::ContentPath;
 use crate::ipld::unixfs::directory::Entry;
 
 use super::Page;
@@ -22,24 +25,25 @@ const LONG_NAME_CHARS: usize = 200;
 const ENTRY_BYTES: usize = 320;
 
 /// Writes the page.
-pub(super) fn render(path: &ContentPath, named: &Named, listed: &Page) -> String {
-    let base = base(path, named);
-    let mut out = String::with_capacity(4096 + listed.entries.len() * (ENTRY_BYTES + base.len()));
-    page::begin(&mut out, |out| title(out, path, named));
+pub(super) fn render(request: &ContentRequest, named: &Named, listed: &Page) -> String {
+    let links = Links::of(request, named);
+    let entries_bytes = listed.entries.len() * (ENTRY_BYTES + links.base.len());
+    let mut out = String::with_capacity(4096 + entries_bytes);
+    page::begin(&mut out, |out| title(out, request, &links));
     out.push_str("<h1>Index of <span>");
-    breadcrumbs(&mut out, path, named);
+    breadcrumbs(&mut out, request, &links);
     out.push_str("</span></h1>\n<table>\n<caption>CID: <code translate=\"no\">");
     escape::html(&mut out, &String::from_utf8_lossy(&named.text));
     out.push_str("</code></caption>\n<thead><tr><th scope=\"col\">Name</th>");
     out.push_str("<th scope=\"col\">CID</th><th scope=\"col\">Size</th></tr></thead>\n<tbody>\n");
-    if !path.segments.is_empty() {
+    if request.asked_segments > 0 {
         out.push_str("<tr><td><a href=\"");
-        out.push_str(&base);
+        out.push_str(&links.base);
         out.push_str("..\">..</a> <span class=\"soft\">the folder above</span></td><td></td><td></td></tr>\n");
     }
     let mut escaped = String::new();
     for entry in &listed.entries {
-        row(&mut out, &mut escaped, &base, entry);
+        row(&mut out, &mut escaped, &links, entry);
     }
     out.push_str("</tbody>\n</table>\n");
     pages(&mut out, listed);
@@ -47,35 +51,96 @@ pub(super) fn render(path: &ContentPath, named: &Named, listed: &Page) -> String
     out
 }
 
-fn root_text(named: &Named) -> &str {
-    let roots = named.roots.to_str().unwrap_or_default();
-    roots.split_once(',').map_or(roots, |(root, _)| root)
+/// Where the page's links lead, by the kind of site that it is on.
+struct Links {
+    /// `ipfs` or `ipns`, the namespace of the breadcrumbs.
+    namespace: &'static str,
+    /// The root as it is shown, escaped for HTML.
+    root: String,
+    /// What the links of the breadcrumbs begin with; a slash and names follow it.
+    crumbs: String,
+    /// What follows it in the link to the root.
+    root_end: &'static str,
+    /// The directory's own path, with a slash at its end.
+    base: String,
+    /// What links to content by its CID begin with; none where no gateway is known, for a DNSLink
+    /// domain need not be one.
+    by_cid: Option<String>,
 }
 
-/// The directory's own URL path, with a slash at the end.
-fn base(path: &ContentPath, named: &Named) -> String {
-    let mut base = format!("/ipfs/{}/", root_text(named));
-    for segment in &path.segments {
-        escape::segment(&mut base, segment.as_bytes());
-        base.push('/');
+/// Shows what a CID is, for sites that have no gateway beside them.
+const CID_INSPECTOR: &str = "https://cid.ipfs.tech/#";
+
+impl Links {
+    fn of(request: &ContentRequest, named: &Named) -> Self {
+        let (namespace, root) = root(request, named);
+        let mut path = String::from("/");
+        for segment in request.asked() {
+            escape::segment(&mut path, segment.as_bytes());
+            path.push('/');
+        }
+        let mut shown = String::new();
+        escape::html(&mut shown, &root);
+        let mut of_root = format!("/{namespace}/");
+        escape::segment(&mut of_root, root.as_bytes());
+        match &request.site {
+            Site::Path | Site::Trustless => Self {
+                namespace,
+                root: shown,
+                base: format!("{of_root}{path}"),
+                crumbs: of_root,
+                root_end: "",
+                by_cid: Some("/ipfs/".to_owned()),
+            },
+            Site::Subdomain(origin) => Self {
+                namespace,
+                root: shown,
+                base: path,
+                crumbs: format!("//{}{of_root}", origin.host),
+                root_end: "",
+                by_cid: Some(format!("//{}/ipfs/", origin.host)),
+            },
+            Site::DnsLink(origin) => Self {
+                namespace,
+                root: origin.host.clone(),
+                base: path,
+                crumbs: format!("//{}", origin.host),
+                root_end: "/",
+                by_cid: None,
+            },
+        }
     }
-    base
+
+    /// Begins a link to content by its CID, as far as into the value of `href`.
+    fn by_cid(&self, out: &mut String, cid: &str) {
+        out.push_str(self.by_cid.as_deref().unwrap_or(CID_INSPECTOR));
+        out.push_str(cid);
+    }
 }
 
-fn title(out: &mut String, path: &ContentPath, named: &Named) {
-    out.push_str("/ipfs/");
-    out.push_str(root_text(named));
-    for segment in &path.segments {
+/// The namespace and the root of the path as it was asked for.
+fn root(request: &ContentRequest, named: &Named) -> (&'static str, String) {
+    if let Some(rest) = request.path.original.strip_prefix("/ipns/") {
+        let name = rest.split('/').next().unwrap_or_default();
+        return ("ipns", percent_decode_str(name).decode_utf8_lossy().into_owned());
+    }
+    let roots = named.roots.to_str().unwrap_or_default();
+    ("ipfs", roots.split(',').next().unwrap_or_default().to_owned())
+}
+
+fn title(out: &mut String, request: &ContentRequest, links: &Links) {
+    let _ = write!(out, "/{}/{}", links.namespace, links.root);
+    for segment in request.asked() {
         out.push('/');
         escape::html(out, segment);
     }
 }
 
-fn breadcrumbs(out: &mut String, path: &ContentPath, named: &Named) {
-    let root = root_text(named);
-    let mut href = format!("/ipfs/{root}");
-    let _ = write!(out, "/ipfs/<a href=\"{href}\">{root}</a>");
-    for segment in &path.segments {
+fn breadcrumbs(out: &mut String, request: &ContentRequest, links: &Links) {
+    let Links { namespace, root, crumbs, root_end, .. } = links;
+    let mut href = crumbs.clone();
+    let _ = write!(out, "/{namespace}/<a href=\"{href}{root_end}\">{root}</a>");
+    for segment in request.asked() {
         href.push('/');
         escape::segment(&mut href, segment.as_bytes());
         let _ = write!(out, "/<a href=\"{href}\">");
@@ -84,28 +149,33 @@ fn breadcrumbs(out: &mut String, path: &ContentPath, named: &Named) {
     }
 }
 
-fn row(out: &mut String, escaped: &mut String, base: &str, entry: &Entry) {
+fn row(out: &mut String, escaped: &mut String, links: &Links, entry: &Entry) {
     escaped.clear();
     let cid = entry.cid.to_string();
     out.push_str("<tr><td><a href=\"");
     if entry.name.len() > NAME_BYTES_MAX {
-        let _ = write!(out, "/ipfs/{cid}\">");
+        links.by_cid(out, &cid);
+        out.push_str("\">");
         let shown: String = entry.name_lossy().chars().take(LONG_NAME_CHARS).collect();
         escape::html(out, &shown);
         out.push('…');
     } else {
         escape::segment(escaped, &entry.name);
-        out.push_str(base);
+        out.push_str(&links.base);
         out.push_str(escaped);
         out.push_str("\">");
         escape::html(out, &entry.name_lossy());
     }
-    out.push_str("</a></td><td><a class=\"ipfs-hash\" translate=\"no\" href=\"/ipfs/");
-    out.push_str(&cid);
-    // Escaped twice, as in the pages of other gateways.
-    out.push_str("?filename=");
-    escape::segment(out, escaped.as_bytes());
-    out.push_str("\">");
+    out.push_str("</a></td><td><a class=\"ipfs-hash\" translate=\"no\" href=\"");
+    links.by_cid(out, &cid);
+    if links.by_cid.is_some() {
+        // Escaped twice, as in the pages of other gateways.
+        out.push_str("?filename=");
+        escape::segment(out, escaped.as_bytes());
+        out.push_str("\">");
+    } else {
+        out.push_str("\" target=\"_blank\" rel=\"noreferrer noopener\">");
+    }
     short(out, &cid);
     out.push_str("</a></td><td>");
     if let Some(size) = entry.tsize {
