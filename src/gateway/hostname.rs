@@ -12,10 +12,10 @@ use http::{Method, header};
 use tokio::time::Instant;
 
 use crate::ipld::path::{self, Root, parse_cid};
-use crate::routing::{Name, Names};
+use crate::routing::{self, Name, Names};
 
 use super::error::Error;
-use super::request::{doubled_namespace, is_worker_of_all, path_error, with_query};
+use super::request::{doubled_namespace, is_local_only, is_worker_of_all, path_error, with_query};
 use super::site::{Origin, Place, Site};
 use super::{Config, Network, Peer, Request, escape};
 
@@ -93,13 +93,27 @@ impl Hosts {
             Read::Domain(host) => host,
         };
         // Boxed, for most requests have no domain to ask about.
-        if !Box::pin(names.has_dnslink(host.name, deadline())).await? {
+        let is_site = if is_local_only(request.headers()) {
+            Box::pin(is_site_at_hand(names, host.name)).await?
+        } else {
+            Box::pin(names.has_dnslink(host.name, deadline())).await?
+        };
+        if !is_site {
             return Ok(at_path(request));
         }
         let origin = Origin { host: host.authority(), url_path: url_path(request) };
         let name = host.name.to_ascii_lowercase();
         let content_path = format!("/ipns/{name}{}", path_of(request));
         Ok(Placed::Here(Place { site: Site::DnsLink(origin), content_path }))
+    }
+}
+
+/// Whether a domain has a DNSLink, as far as is known here.
+async fn is_site_at_hand(names: &Names, domain: &str) -> Result<bool, Error> {
+    match names.resolve_at_hand(&Name::parse(domain)?).await {
+        Ok(_) => Ok(true),
+        Err(routing::Error::NotFound(_)) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -138,12 +152,10 @@ impl Known {
         if is_of(&self.trustless, host.name) {
             return Ok(Read::Known(trustless(request)));
         }
-        let secure = match request.headers().get("x-forwarded-proto").filter(|_| trusted) {
-            Some(scheme) => {
-                first(scheme).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
-            }
-            None => peer.secure,
-        };
+        let scheme = if trusted { request.headers().get("x-forwarded-proto") } else { None };
+        let secure = scheme.map_or(peer.secure, |scheme| {
+            first(scheme).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+        });
         if is_of(&self.subdomain, host.name) {
             let namespaced =
                 path_of(request).starts_with("/ipfs/") || path_of(request).starts_with("/ipns/");
@@ -174,8 +186,8 @@ impl Known {
 
     /// What the request names as its host: a trusted proxy's word, the request line, or `Host`.
     fn host<'a>(&self, request: &'a Request, trusted: bool) -> Option<&'a str> {
-        let forwarded = request.headers().get("x-forwarded-host").filter(|_| trusted);
-        if let Some(forwarded) = forwarded {
+        // Not even looked for where nobody is trusted.
+        if trusted && let Some(forwarded) = request.headers().get("x-forwarded-host") {
             return first(forwarded);
         }
         match request.uri().authority() {

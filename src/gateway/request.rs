@@ -338,7 +338,7 @@ fn choose_format(params: &query::Params, accepted: Accepted) -> Result<(Format, 
     Ok((Format::Car(params.car(car.unwrap_or_default())?), said_by))
 }
 
-fn is_local_only(headers: &HeaderMap) -> bool {
+pub(super) fn is_local_only(headers: &HeaderMap) -> bool {
     headers.get_all(header::CACHE_CONTROL).iter().any(|value| {
         value.to_str().is_ok_and(|value| {
             value.split(',').any(|part| part.trim().eq_ignore_ascii_case("only-if-cached"))

@@ -7,6 +7,7 @@ use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::dns_server::DnsServer;
 use crate::harness::{Answer, Estuary, PATIENCE, raw, request, send};
 
 async fn at(estuary: &Estuary, host: &str, path: &str) -> Answer {
@@ -170,4 +171,40 @@ async fn a_tunnel_counts_as_a_connection_is_watched_and_ends_with_the_node() {
     stream.write_all(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").await.unwrap();
     stream.read_exact(&mut answer).await.unwrap();
     assert!(tokio::time::timeout(PATIENCE, estuary.stop()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_domain_that_is_not_allowed_is_no_site_and_is_not_asked_about() {
+    let server = DnsServer::start().unwrap();
+    let estuary = Estuary::start_with(|config| {
+        config.offline = false;
+        config.routing.resolvers = vec![format!(".:{}", server.address())];
+        config.gateway.dnslink_hosts = vec!["*.allowed.test".parse().unwrap()];
+    });
+    let estuary = estuary.await;
+    let cid = estuary.add_block(&b"site"[..]).await;
+    for domain in ["site.allowed.test", "a.b.allowed.test", "stranger.test"] {
+        server.link(domain, 60, &format!("/ipfs/{cid}"));
+    }
+    let port = estuary.gateway().port();
+    let site = at(&estuary, &format!("Site.Allowed.test.:{port}"), "/").await;
+    assert_eq!((site.status.as_u16(), site.text().as_str()), (200, "site"));
+    assert!(site.header("cache-control").unwrap().starts_with("public, max-age="));
+    assert_eq!(site.header("x-ipfs-path"), Some("/ipns/site.allowed.test/"));
+    let mut only_here = request(Method::GET, "/");
+    for (name, value) in [("host", "unasked.allowed.test"), ("cache-control", "only-if-cached")] {
+        only_here.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let before = server.questions();
+    assert_eq!(send(estuary.gateway(), only_here).await.status, 412);
+    assert_eq!(server.questions(), before);
+    // Without a DNSLink it is a path gateway like any other.
+    assert_eq!(at(&estuary, "none.allowed.test", &format!("/ipfs/{cid}")).await.text(), "site");
+    let before = server.questions();
+    for host in ["stranger.test", "a.b.allowed.test", "allowed.test", "127.0.0.1", "192.0.2.1:80"] {
+        assert_eq!(at(&estuary, host, "/").await.status, 404, "{host}");
+        assert_eq!(at(&estuary, host, &format!("/ipfs/{cid}")).await.text(), "site", "{host}");
+    }
+    assert_eq!(server.questions(), before);
+    estuary.stop().await;
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::block::Cid;
 use crate::metrics::Registry;
-use crate::routing::{self, NameMap};
+use crate::routing::NameMap;
 
 const CID: &str = "bafybeif7a7gdklt6hodwdrmwmxnhksctcuav6lfxlcyfz4khzl3qfmvcgu";
 const KEY: &str = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r";
