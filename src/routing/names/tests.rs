@@ -263,7 +263,7 @@ async fn names_lead_from_records_to_dnslinks_and_back_and_loops_end_after_32_loo
 }
 
 #[tokio::test]
-async fn a_resolution_ends_with_its_request_and_after_ten_seconds_at_the_latest() {
+async fn a_resolution_ends_with_its_request() {
     let dir = tempfile::tempdir().unwrap();
     let server = DnsServer::start().unwrap();
     let (names, _db) = opened(dir.path(), Some(&server));
@@ -274,7 +274,6 @@ async fn a_resolution_ends_with_its_request_and_after_ten_seconds_at_the_latest(
     assert!(matches!(names.resolve(&name, soon).await, Err(Error::Timeout(_))));
     assert!(matches!(names.has_dnslink("a.test", soon).await, Err(Error::Timeout(_))));
     assert!(started.elapsed() < Duration::from_secs(2));
-    assert!(RESOLVE_MS_MAX <= 10_000);
 }
 
 #[tokio::test]
@@ -284,4 +283,19 @@ async fn a_node_that_is_offline_asks_no_dns() {
     assert!(names.parts.dns.is_none());
     assert!(matches!(resolve(&names, "a.test").await, Err(Error::Unavailable { .. })));
     assert!(!names.has_dnslink("a.test", soon()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_resolution_takes_ten_seconds_at_the_most_whatever_each_step_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = DnsServer::start().unwrap();
+    let (names, _db) = opened(dir.path(), Some(&server));
+    server.say("_dnslink.a.test", crate::testing::dns::Says::Silence);
+    // Nothing answers, so the clock may run ahead to whatever ends first.
+    tokio::time::pause();
+    let started = Instant::now();
+    let name = Name::parse("a.test").unwrap();
+    let error = names.resolve(&name, started + Duration::from_secs(3600)).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. } | Error::Timeout(_)), "{error:?}");
+    assert!(started.elapsed() <= Duration::from_millis(RESOLVE_MS_MAX), "{:?}", started.elapsed());
 }
