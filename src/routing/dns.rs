@@ -2,7 +2,7 @@
 //! specification).
 //!
 //! What was answered is used for as long as its TTL says. When no resolver answers, it is used for
-//! longer ([`STALE_S_MAX`]), so that sites do not go down with a resolver (RFC 8767).
+//! a day longer, so that sites do not go down with a resolver (RFC 8767).
 
 mod cached;
 pub(super) mod resolvers;

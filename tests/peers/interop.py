@@ -248,7 +248,7 @@ def requests(root, file, empty, big, leaf):
 def same_answers(node, kubo_url, listed, what):
     """Puts the requests of a file to both gateways, by parity.mjs. We say nosniff more often than Kubo, on purpose."""
     done = subprocess.run(["node", str(HERE / "parity.mjs"), node.gateway, kubo_url, "--requests", str(listed),
-                           "--only", r"^\w+ /ipfs/.*Host=127\.0\.0\.1", "--allow", str(HERE / "parity.allow"),
+                           "--only", r"^\w+ /ip[fn]s/.*Host=127\.0\.0\.1", "--allow", str(HERE / "parity.allow"),
                            "--ignore", "x-content-type-options"], capture_output=True, text=True)
     print(done.stdout, end="")
     last = re.search(r"parity: (\d+) same, (\d+) different, (\d+) allowed \(of (\d+)\)", done.stdout)
@@ -285,8 +285,13 @@ def parity(node, work):
         return
     for path in sorted((found / "cars").glob("*.car")):
         node.run("import", path, "--no-pin", ok=None)
+    records = [(path, path.stem.split("_")[0]) for path in sorted((found / "ipns").glob("*.ipns-record"))]
+    for path, name in records:
+        node.run("name", "put", name, path, ok=None)  # some are not to be taken
     with kubo(work) as (kubo_url, api):
         ipfs("--api", api, "dag", "import", "--pin-roots=false", "--silent", *sorted((found / "cars").glob("*.car")))
+        for path, name in records:
+            ipfs("--api", api, "routing", "put", "--allow-offline", f"/ipns/{name}", path, ok=False)
         same_answers(node, kubo_url, found / "requests.jsonl", "the suite's requests")
 
 

@@ -259,6 +259,31 @@ proptest! {
     }
 
     #[test]
+    fn whatever_the_right_key_signed_is_read_or_refused(
+        data in prop::collection::vec(any::<u8>(), 0..80),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        fields in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let keypair = keypair();
+        let draft = Draft::version_2(VALUE);
+        let mut near = serde_ipld_dagcbor::to_vec(&Ipld::Map(draft.data.clone())).unwrap();
+        for (at, byte) in &changes {
+            let at = at.index(near.len());
+            near[at] = *byte;
+        }
+        for data in [data, near] {
+            let signed = draft.sign_data(&keypair, &data).unwrap();
+            for bytes in [signed.clone(), [&fields[..], &signed].concat()] {
+                if let Ok(record) = check(&keypair, bytes) {
+                    let again = Record::from_checked_row(record.bytes().clone());
+                    prop_assert_eq!(again.as_ref(), Ok(&record));
+                    prop_assert!(record.max_age(0) <= record.remaining(0).max(record.ttl()));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn no_bytes_make_it_fail_otherwise(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let name = name_of(&keypair()).unwrap();
         let _ = Record::verify(&name, bytes.clone().into());

@@ -215,11 +215,12 @@ async fn what_is_no_record_of_the_key_is_not_kept() {
 async fn a_row_that_was_changed_on_disk_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (names, db) = opened(dir.path(), None);
-    put(&names, &Draft::new("/ipfs/bafkqaaa")).await.unwrap();
+    put(&names, &Draft::version_2("/ipfs/bafkqaaa/xyz")).await.unwrap();
     let table = db::Table::new("ipns_records");
     let changed = db.write(move |tx| {
         for (key, mut row) in tx.rows(table, std::ops::Bound::Unbounded, 1)? {
-            *row.last_mut().unwrap() ^= 1;
+            let at = row.windows(3).position(|bytes| bytes == b"xyz").unwrap();
+            row[at] = b'a';
             tx.put(table, &key, &row)?;
         }
         Ok::<_, db::Error>(())
@@ -227,7 +228,7 @@ async fn a_row_that_was_changed_on_disk_is_not_believed() {
     changed.await.unwrap();
     assert!(matches!(resolve(&names, &own_name()).await, Err(Error::Db(_))));
     // It may be put anew.
-    put(&names, &Draft::new("/ipfs/bafkqaaa")).await.unwrap();
+    put(&names, &Draft::version_2("/ipfs/bafkqaaa/xyz")).await.unwrap();
     assert!(resolve(&names, &own_name()).await.is_ok());
 }
 
@@ -249,20 +250,20 @@ async fn names_lead_from_records_to_dnslinks_and_back_and_loops_end_after_32_loo
     for name in ["loop.test", &own_name()] {
         assert!(matches!(resolve(&names, name).await, Err(Error::Recursion(_))), "{name}");
     }
-    assert_eq!(server.asked("_dnslink.loop.test"), 1);
     // A chain of 33 domains.
-    let asked = server.questions();
+    let lookups = || names.metrics.dns_lookups.with_label_values(&["link"]).get();
+    assert_eq!(lookups(), 3, "each domain once");
     for n in 1..=33 {
         server.link(&format!("c{n}.test"), 100, &format!("/ipns/c{}.test", n + 1));
     }
     server.link("c34.test", 100, "/ipfs/bafkqaaa");
     assert!(matches!(resolve(&names, "c1.test").await, Err(Error::Recursion(_))));
-    assert_eq!(server.questions() - asked, 32);
+    assert_eq!(lookups(), 3 + 32);
     assert!(resolve(&names, "c3.test").await.is_ok());
 }
 
 #[tokio::test]
-async fn a_resolution_ends_with_its_request_and_after_ten_seconds_at_the_latest() {
+async fn a_resolution_ends_with_its_request() {
     let dir = tempfile::tempdir().unwrap();
     let server = DnsServer::start().unwrap();
     let (names, _db) = opened(dir.path(), Some(&server));
@@ -273,7 +274,6 @@ async fn a_resolution_ends_with_its_request_and_after_ten_seconds_at_the_latest(
     assert!(matches!(names.resolve(&name, soon).await, Err(Error::Timeout(_))));
     assert!(matches!(names.has_dnslink("a.test", soon).await, Err(Error::Timeout(_))));
     assert!(started.elapsed() < Duration::from_secs(2));
-    assert!(RESOLVE_MS_MAX <= 10_000);
 }
 
 #[tokio::test]
@@ -283,4 +283,19 @@ async fn a_node_that_is_offline_asks_no_dns() {
     assert!(names.parts.dns.is_none());
     assert!(matches!(resolve(&names, "a.test").await, Err(Error::Unavailable { .. })));
     assert!(!names.has_dnslink("a.test", soon()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_resolution_takes_ten_seconds_at_the_most_whatever_each_step_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = DnsServer::start().unwrap();
+    let (names, _db) = opened(dir.path(), Some(&server));
+    server.say("_dnslink.a.test", crate::testing::dns::Says::Silence);
+    // Nothing answers, so the clock may run ahead to whatever ends first.
+    tokio::time::pause();
+    let started = Instant::now();
+    let name = Name::parse("a.test").unwrap();
+    let error = names.resolve(&name, started + Duration::from_secs(3600)).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. } | Error::Timeout(_)), "{error:?}");
+    assert!(started.elapsed() <= Duration::from_millis(RESOLVE_MS_MAX), "{:?}", started.elapsed());
 }
