@@ -1,6 +1,6 @@
 //! The files that lists are in: which there are, and when they are read anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +12,7 @@ use super::{Error, Metrics};
 
 /// Most lists: each is asked in turn.
 const LISTS_MAX: usize = 64;
+const TOO_MANY: &str = "there are more than 64 lists";
 /// Bytes of a file that are read at once.
 const BUFFER_BYTES: usize = 256 << 10;
 /// Bad lines that are logged one by one when a list is read.
@@ -56,7 +57,12 @@ struct Watched {
     read: Option<Stamp>,
     /// A newer version, and at how many looks in a row there was one.
     newer: Option<(Stamp, u32)>,
+    /// Whether the version that was last read was of no use.
+    malformed: bool,
 }
+
+/// Lists and directories that cannot be read, each with the reason where it was found just now.
+type Stale = BTreeMap<PathBuf, Option<Unusable>>;
 
 /// All files that are configured, in their order.
 #[derive(Debug)]
@@ -66,6 +72,8 @@ pub(super) struct Files {
     /// How files end that count in directories.
     extension: &'static str,
     watched: Vec<Watched>,
+    /// What could not be read at the last look, of lists and of directories.
+    stale: BTreeSet<PathBuf>,
     metrics: Metrics,
 }
 
@@ -76,7 +84,8 @@ impl Files {
         extension: &'static str,
         metrics: Metrics,
     ) -> Result<Self, Error> {
-        let mut files = Self { paths, extension, watched: Vec::new(), metrics };
+        let (watched, stale) = (Vec::new(), BTreeSet::new());
+        let mut files = Self { paths, extension, watched, stale, metrics };
         for path in files.paths.clone() {
             let found = files.expand(&path);
             let found =
@@ -84,7 +93,7 @@ impl Files {
             files.watched.extend(found.into_iter().map(Watched::new));
         }
         if files.watched.len() > LISTS_MAX {
-            let reason = Unusable::Malformed("there are more than 64 lists");
+            let reason = Unusable::Malformed(TOO_MANY);
             let path = files.paths.first().cloned().unwrap_or_default();
             return Err(Error { path, reason });
         }
@@ -109,7 +118,8 @@ impl Files {
     /// Looks which files are new, gone or changed, and reads what is to be read. Says whether the
     /// lists in use are others than before. What cannot be read stays in use as it was.
     pub(super) fn look(&mut self) -> bool {
-        let mut changed = self.look_for_files();
+        let mut stale = BTreeMap::new();
+        let mut changed = self.look_for_files(&mut stale);
         for watched in &mut self.watched {
             match watched.look(&self.metrics) {
                 Ok(false) => {}
@@ -119,13 +129,20 @@ impl Files {
                     tracing::info!(target: "estuary::denylist", list = %watched.name,
                         "a changed list was taken");
                 }
-                Err(error) => failed(&self.metrics, &watched.name, &watched.path, &error),
+                Err(error) => {
+                    stale.insert(watched.path.clone(), Some(error));
+                    continue;
+                }
+            }
+            if watched.malformed {
+                stale.entry(watched.path.clone()).or_insert(None);
             }
         }
+        self.tell(stale);
         changed
     }
 
-    fn look_for_files(&mut self) -> bool {
+    fn look_for_files(&mut self, stale: &mut Stale) -> bool {
         let mut wanted = Vec::new();
         for path in &self.paths {
             let own = |watched: &&Watched| watched.path.starts_with(path);
@@ -135,24 +152,25 @@ impl Files {
                 if emptied { Err(io::Error::other("all its lists are gone")) } else { Ok(found) }
             });
             match found {
-                Ok(found) => {
-                    set_stale(&self.metrics, &name_of(path), false);
-                    wanted.extend(found);
-                }
+                Ok(found) => wanted.extend(found),
                 Err(error) => {
-                    failed(&self.metrics, &name_of(path), path, &error.into());
+                    stale.insert(path.clone(), Some(error.into()));
                     wanted.extend(known);
                 }
             }
         }
-        wanted.truncate(LISTS_MAX);
+        if wanted.len() > LISTS_MAX {
+            let path = self.paths.last().cloned().unwrap_or_default();
+            stale.insert(path, Some(Unusable::Malformed(TOO_MANY)));
+            return false;
+        }
         let kept: BTreeSet<_> = wanted.iter().cloned().collect();
         let mut old: Vec<_> = self.watched.drain(..).collect();
         let mut changed = false;
         for gone in old.extract_if(.., |watched| !kept.contains(&watched.path)) {
             tracing::warn!(target: "estuary::denylist", list = %gone.name, "a list was withdrawn");
-            set_stale(&self.metrics, &gone.name, false);
             self.metrics.rules.with_label_values(&[&gone.name]).set(0);
+            self.metrics.stale.with_label_values(&[&gone.name]).set(0);
             changed = true;
         }
         for path in wanted {
@@ -160,6 +178,26 @@ impl Files {
             self.watched.push(at.map_or_else(|| Watched::new(path), |at| old.swap_remove(at)));
         }
         changed
+    }
+
+    /// Tells of what cannot be read: by the metric as long as that lasts, by the log when it is new.
+    fn tell(&mut self, stale: Stale) {
+        let files = self.watched.iter().map(|watched| &watched.path);
+        let names: BTreeSet<_> = self.paths.iter().chain(files).map(|path| name_of(path)).collect();
+        let bad: BTreeSet<_> = stale.keys().map(|path| name_of(path)).collect();
+        for name in &names {
+            let is_stale = i64::from(bad.contains(name));
+            self.metrics.stale.with_label_values(&[name]).set(is_stale);
+        }
+        for (path, error) in &stale {
+            let Some(error) = error else { continue };
+            self.metrics.reloads.with_label_values(&["failed"]).inc();
+            if !self.stale.contains(path) {
+                tracing::error!(target: "estuary::denylist", path = %path.display(), %error,
+                    "a list cannot be read; what it said before still holds");
+            }
+        }
+        self.stale = stale.into_keys().collect();
     }
 
     /// The files that a configured path stands for; those in a directory by their names.
@@ -185,7 +223,7 @@ impl Files {
 impl Watched {
     fn new(path: PathBuf) -> Self {
         let name = name_of(&path).into();
-        Self { path, name, list: None, read: None, newer: None }
+        Self { path, name, list: None, read: None, newer: None, malformed: false }
     }
 
     /// Reads the file anew if it changed and is no longer being written. Says whether it was.
@@ -213,6 +251,7 @@ impl Watched {
         }
         // One that is of no use is read again when it changes.
         self.read = Some(Stamp::of(&found));
+        self.malformed = true;
         if found.len() == 0 && self.list.is_some() {
             return Err(Unusable::Malformed("it is empty: to withdraw it, leave a comment in it"));
         }
@@ -235,7 +274,7 @@ impl Watched {
         let of_list = &[&*self.name];
         metrics.rules.with_label_values(of_list).set(list.index.len() as i64);
         metrics.bad_lines.with_label_values(of_list).set(list.bad_lines() as i64);
-        set_stale(metrics, &self.name, false);
+        self.malformed = false;
         self.list = Some(Arc::new(list));
         Ok(())
     }
@@ -243,15 +282,4 @@ impl Watched {
 
 fn name_of(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn set_stale(metrics: &Metrics, name: &str, stale: bool) {
-    metrics.stale.with_label_values(&[name]).set(i64::from(stale));
-}
-
-fn failed(metrics: &Metrics, name: &str, path: &Path, error: &Unusable) {
-    set_stale(metrics, name, true);
-    metrics.reloads.with_label_values(&["failed"]).inc();
-    tracing::error!(target: "estuary::denylist", path = %path.display(), %error,
-        "a list cannot be read; what it said before still holds");
 }

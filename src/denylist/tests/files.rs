@@ -15,7 +15,8 @@ fn open(paths: &[&Path]) -> Result<(Denylist, Metrics), Error> {
 /// Looks until what is written has settled.
 fn look(denylist: &Denylist) {
     let shared = denylist.0.as_ref().unwrap();
-    (0..2).for_each(|_| shared.look());
+    // And once more, for what was found must stay so.
+    (0..3).for_each(|_| shared.look());
 }
 
 fn blocks(denylist: &Denylist, domain: &str) -> bool {
@@ -135,6 +136,27 @@ fn a_directory_holds_lists_in_the_order_of_their_names() {
     look(&list);
     assert!(blocks(&list, "a.example") && blocks(&list, "c.example"));
     assert_eq!(stale(&metrics, &name), 1);
+}
+
+#[test]
+fn b04_more_lists_than_there_may_be_change_nothing_and_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |n: u32| {
+        let text = format!("/ipns/{n}.example\n");
+        fs::write(dir.path().join(format!("{n:02}.deny")), text).unwrap();
+    };
+    (1..65).for_each(write);
+    let (list, metrics) = open(&[dir.path()]).unwrap();
+    let name = dir.path().file_stem().unwrap().to_str().unwrap().to_owned();
+    write(0);
+    look(&list);
+    assert_eq!(stale(&metrics, &name), 1);
+    assert!(blocks(&list, "1.example") && blocks(&list, "64.example"));
+    fs::remove_file(dir.path().join("01.deny")).unwrap();
+    look(&list);
+    assert_eq!(stale(&metrics, &name), 0);
+    assert!(blocks(&list, "0.example") && !blocks(&list, "1.example"));
+    assert!(open(&[dir.path(), dir.path()]).is_err());
 }
 
 #[test]
