@@ -17,6 +17,7 @@ mod respond;
 mod site;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -43,6 +44,12 @@ pub struct Config {
     /// Where the gateway listens, for whoever binds it. Not set: 127.0.0.1:8080, or a free port
     /// where that one is taken.
     pub listen: Option<SocketAddr>,
+    /// Where it listens for those who speak TLS. Not set: nowhere.
+    pub tls_listen: Option<SocketAddr>,
+    /// Files of certificates, PEM. Which is shown decides the name that a client asks for.
+    pub tls_cert: Vec<PathBuf>,
+    /// Files of their keys, in the same order.
+    pub tls_key: Vec<PathBuf>,
     /// The gateway's public URL, for links to it: `https://host` or `http://host:port`. Not set:
     /// the address it listens on.
     pub url: Option<String>,
@@ -55,7 +62,15 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, url: None, trusted_proxies: Vec::new(), listing_entries_max: 1000 }
+        Self {
+            listen: None,
+            tls_listen: None,
+            tls_cert: Vec::new(),
+            tls_key: Vec::new(),
+            url: None,
+            trusted_proxies: Vec::new(),
+            listing_entries_max: 1000,
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! What the types of a configuration do not say. Pure.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use super::Config;
 
 /// A value that makes no sense.
@@ -10,6 +13,8 @@ pub(super) struct Wrong {
     pub(super) why: String,
 }
 
+/// Certificates of one listener, all of which are looked at for each handshake.
+const CERTIFICATES_MAX: usize = 65;
 /// A day, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
 
@@ -32,6 +37,9 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
             return Err(wrong("gateway.url", format!("{url:?}"), why));
         }
     }
+    let (gateway, api) = (&config.gateway, &config.api);
+    tls("gateway.tls_cert", gateway.tls_listen, &gateway.tls_cert, &gateway.tls_key)?;
+    tls("api.tls_cert", api.tls_listen, &api.tls_cert, &api.tls_key)?;
     if let Some(name) =
         config.api.hosts.iter().find(|name| name.parse::<http::uri::Authority>().is_err())
     {
@@ -42,6 +50,27 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         let why = format!("{why}; use error, warn, info, debug or trace");
         wrong("log.level", format!("{:?}", config.log.level), why)
     })
+}
+
+/// Certificates and keys come in pairs, and with a place to show them at.
+fn tls(
+    key: &'static str,
+    listen: Option<SocketAddr>,
+    certificates: &[PathBuf],
+    keys: &[PathBuf],
+) -> Result<(), Wrong> {
+    let why = match (listen, certificates.len(), keys.len()) {
+        (_, certificates, keys) if certificates != keys => {
+            "as many certificates as keys are wanted, in the same order"
+        }
+        (_, CERTIFICATES_MAX.., _) => "there are too many certificates for one listener",
+        (Some(_), 0, _) => {
+            "tls_listen wants the files of a certificate and, as tls_key, of its key"
+        }
+        (None, 1.., _) => "say by tls_listen where TLS is spoken, such as 0.0.0.0:443",
+        _ => return Ok(()),
+    };
+    Err(wrong(key, format!("{certificates:?}"), why))
 }
 
 /// Numbers and what they may be.
@@ -58,6 +87,7 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("http.idle_timeout_ms", http.idle_timeout_ms, 10, DAY_MS),
         ("http.stall_timeout_ms", http.stall_timeout_ms, 10, DAY_MS),
         ("http.answer_timeout_ms", http.answer_timeout_ms, 10, DAY_MS),
+        ("http.hsts_max_age_s", http.hsts_max_age_s, 0, 3_153_600_000),
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),

@@ -25,6 +25,12 @@ crate::metrics! {
         connections: gauge_vec("estuary_http_connections_open", "listener"),
         /// Connections cut: "slow_head" where the head of a request did not come, "stalled" where a body was given or taken too slowly.
         cut: counter_vec("estuary_http_connections_cut_total", "listener", "why"),
+        /// TLS handshakes: "done", or "failed" where the client went away, came too slowly or could not.
+        handshakes: counter_vec("estuary_http_tls_handshakes_total", "listener", "outcome"),
+        /// When the first certificate of a listener expires, in seconds since 1970.
+        certificate_expiry: gauge_vec("estuary_http_certificate_expiry_seconds", "listener"),
+        /// Certificates read anew because their files changed: "done", or "failed" where the one before it was kept.
+        certificate_reloads: counter_vec("estuary_http_certificate_reloads_total", "listener", "outcome"),
         /// Failures to accept a connection, such as having no file descriptors left.
         accept_failed: counter_vec("estuary_http_accept_failures_total", "listener"),
     }
@@ -47,6 +53,16 @@ pub(super) struct ListenerMetrics {
     pub(super) cut_slow_head: IntCounter,
     pub(super) cut_stalled: IntCounter,
     pub(super) accept_failed: IntCounter,
+    pub(super) handshakes: IntCounter,
+    pub(super) handshakes_failed: IntCounter,
+}
+
+/// The collectors of one listener's certificates.
+#[derive(Debug, Clone)]
+pub(super) struct CertificateMetrics {
+    pub(super) expiry: IntGauge,
+    pub(super) reloaded: IntCounter,
+    pub(super) reload_failed: IntCounter,
 }
 
 impl Metrics {
@@ -70,6 +86,18 @@ impl Metrics {
             cut_slow_head: cut("slow_head"),
             cut_stalled: cut("stalled"),
             accept_failed: self.accept_failed.with_label_values(&[listener]),
+            handshakes: self.handshakes.with_label_values(&[listener, "done"]),
+            handshakes_failed: self.handshakes.with_label_values(&[listener, "failed"]),
+        }
+    }
+
+    /// The collectors of this listener's certificates.
+    #[must_use]
+    pub(super) fn certificates(&self, listener: &'static str) -> CertificateMetrics {
+        CertificateMetrics {
+            expiry: self.certificate_expiry.with_label_values(&[listener]),
+            reloaded: self.certificate_reloads.with_label_values(&[listener, "done"]),
+            reload_failed: self.certificate_reloads.with_label_values(&[listener, "failed"]),
         }
     }
 }

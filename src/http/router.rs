@@ -19,7 +19,8 @@ pub(super) fn gateway(
     gateway: Arc<Gateway>,
     client: &Client,
 ) -> impl Stacked<gateway::Body> + use<> {
-    let peer = gateway::Peer { address: client.peer().map(|peer| peer.ip()), secure: false };
+    let peer =
+        gateway::Peer { address: client.peer().map(|peer| peer.ip()), secure: client.is_secure() };
     service_fn(move |request: Request<Incoming>| {
         let gateway = Arc::clone(&gateway);
         // Boxed, since each layer above would move it.

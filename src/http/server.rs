@@ -5,6 +5,7 @@
 
 mod client;
 mod connection;
+mod handshake;
 mod io;
 mod listener;
 mod watch;
@@ -18,8 +19,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -126,9 +129,10 @@ pub(super) fn serve<S: HttpService>(
     let server = Server { tasks: Tasks::new(), cut: CancellationToken::new() };
     let acceptor = Acceptor {
         permits: Arc::new(Semaphore::new(limits.connections_max)),
-        shared: Arc::new(Shared::new(&limits, metrics.under_way.clone())),
+        shared: Arc::new(Shared::new(&limits, metrics.under_way.clone(), listener.is_secure())),
         tasks: server.tasks.clone(),
         cut: server.cut.clone(),
+        tls: listener.tls(),
         limits,
         metrics,
     };
@@ -151,6 +155,7 @@ struct Acceptor {
     shared: Arc<Shared>,
     tasks: Tasks,
     cut: CancellationToken,
+    tls: Option<TlsAcceptor>,
     limits: Limits,
     metrics: ListenerMetrics,
 }
@@ -204,23 +209,59 @@ impl Acceptor {
         let service = service(Arc::clone(&client));
         let context = Context {
             limits: self.limits.clone(),
+            accepted: Instant::now(),
             tasks: self.tasks.clone(),
             // A token of its own, since many would meet at the lock of a common one.
             drain: self.tasks.stop_token().child_token(),
             cut: self.cut.clone(),
         };
-        let metrics = self.metrics.clone();
+        let (tls, metrics) = (self.tls.clone(), self.metrics.clone());
         metrics.accepted.inc();
         metrics.connections.inc();
         self.tasks.spawn(async move {
             let _open = Open { metrics: &metrics, _permit: permit };
-            let ended = connection::serve(stream, client, service, context).await;
+            let secured = match (stream, tls) {
+                (Stream::Tcp(socket), Some(tls)) => secure(socket, &tls, &context, &metrics).await,
+                (stream, _) => Ok(stream),
+            };
+            let ended = match secured {
+                Ok(stream) => connection::serve(stream, client, service, context).await,
+                Err(why) => why,
+            };
             match ended {
                 Some(Why::SlowHead) => metrics.cut_slow_head.inc(),
                 Some(Why::Stalled) => metrics.cut_stalled.inc(),
                 Some(Why::Idle) | None => {}
             }
         });
+    }
+}
+
+/// Shakes hands within the time that a head may take. Otherwise says why it came to nothing, if it
+/// was we who ended it.
+async fn secure(
+    socket: TcpStream,
+    tls: &TlsAcceptor,
+    context: &Context,
+    metrics: &ListenerMetrics,
+) -> Result<Stream, Option<Why>> {
+    tokio::select! {
+        biased;
+        stream = handshake::shake(socket, tls) => match stream {
+            Some(stream) => {
+                metrics.handshakes.inc();
+                Ok(stream)
+            }
+            None => {
+                metrics.handshakes_failed.inc();
+                Err(None)
+            }
+        },
+        () = context.drain.cancelled() => Err(None),
+        () = tokio::time::sleep_until(context.accepted + context.limits.head_timeout) => {
+            metrics.handshakes_failed.inc();
+            Err(Some(Why::SlowHead))
+        }
     }
 }
 

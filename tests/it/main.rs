@@ -13,4 +13,5 @@ mod listeners;
 mod metrics;
 mod operator;
 mod shutdown;
+mod tls;
 mod upload;

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     requests: IntGauge,
     requests_max: usize,
     requests_per_address_max: usize,
+    /// Whether connections are encrypted.
+    secure: bool,
     addresses: Mutex<HashMap<IpAddr, Arc<Address>>>,
     /// Whose requests are not counted by address, beside this machine's own.
     trusted: Vec<Network>,
@@ -59,11 +61,12 @@ const CONNECTIONS_PER_REQUEST: usize = 4;
 
 impl Shared {
     /// Requests under way are counted in `requests`.
-    pub(super) fn new(limits: &super::Limits, requests: IntGauge) -> Self {
+    pub(super) fn new(limits: &super::Limits, requests: IntGauge, secure: bool) -> Self {
         Self {
             requests,
             requests_max: limits.requests_max,
             requests_per_address_max: limits.requests_per_address_max,
+            secure,
             addresses: Mutex::default(),
             trusted: limits.trusted_proxies.clone(),
             numbered: AtomicU64::new(0),
@@ -121,6 +124,12 @@ impl Client {
     #[must_use]
     pub(in crate::http) fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub(in crate::http) fn is_secure(&self) -> bool {
+        self.shared.secure
     }
 
     /// The next number for a request of this listener.
@@ -241,7 +250,7 @@ mod tests {
         let trusted_proxies = vec!["192.0.2.200/31".parse().unwrap()];
         let limits =
             Limits { requests_max, requests_per_address_max, trusted_proxies, ..Limits::default() };
-        Arc::new(Shared::new(&limits, IntGauge::new("requests", "under way").unwrap()))
+        Arc::new(Shared::new(&limits, IntGauge::new("requests", "under way").unwrap(), false))
     }
 
     fn client(shared: &Arc<Shared>, peer: &str) -> Arc<Client> {
