@@ -4,6 +4,7 @@
 //! of sockets.
 
 mod body;
+mod encoding;
 mod error;
 mod escape;
 mod headers;
@@ -15,6 +16,7 @@ mod request;
 mod resolve;
 mod respond;
 mod site;
+mod timing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::retrieval::Retriever;
 use crate::routing::Names;
@@ -32,6 +35,7 @@ pub use error::Error;
 pub use metrics::Metrics;
 pub use network::{Network, NotANetwork};
 
+use encoding::Encoders;
 use hostname::{Hosts, Placed};
 use metrics::Counters;
 use request::{ContentRequest, Format, Parsed, Root};
@@ -54,8 +58,10 @@ pub struct Config {
     /// the address it listens on.
     pub url: Option<String>,
     /// Addresses and networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count, and whose
-    /// requests are not limited by address: your CDN's.
+    /// requests are limited by the address in `X-Forwarded-For`: your CDN's.
     pub trusted_proxies: Vec<Network>,
+    /// Whether text and the like is compressed for clients that take it so.
+    pub compress: bool,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
 }
@@ -69,6 +75,7 @@ impl Default for Config {
             tls_key: Vec::new(),
             url: None,
             trusted_proxies: Vec::new(),
+            compress: true,
             listing_entries_max: 1000,
         }
     }
@@ -102,6 +109,7 @@ pub struct Gateway {
     hosts: Hosts,
     trusted_proxies: Arc<[Network]>,
     counters: Counters,
+    encoders: Encoders,
     listing_entries_max: usize,
 }
 
@@ -114,6 +122,7 @@ impl Gateway {
             hosts: Hosts::new(),
             trusted_proxies: config.trusted_proxies.as_slice().into(),
             counters: Counters::new(metrics),
+            encoders: Encoders::new(config.compress),
             listing_entries_max: config.listing_entries_max.max(1),
         }
     }
@@ -126,11 +135,15 @@ impl Gateway {
 
     /// Answers a request that came from `peer`. Whatever goes wrong before the head is sent becomes
     /// a response that names it; what goes wrong later becomes an error of the body.
-    pub async fn respond(&self, request: Request, peer: Peer) -> Response<Body> {
+    pub async fn respond(&self, mut request: Request, peer: Peer) -> Response<Body> {
         let mut format = None;
+        let encoding = self.encoders.read(&mut request);
         let outcome = self.answer(&request, peer, &mut format).await;
         let head = request.method() == http::Method::HEAD;
-        let response = outcome.unwrap_or_else(|error| error.response(head));
+        let mut response = outcome.unwrap_or_else(|error| error.response(head));
+        if let Some(encoding) = encoding {
+            response = self.encoders.apply(&encoding, response, format);
+        }
         self.counters.responded(format, response.status());
         response
     }
@@ -148,6 +161,7 @@ impl Gateway {
             Parsed::Redirect(location) => return respond::redirect(&location),
         };
         *format = Some(asked.wants.format);
+        let mut named_in = None;
         let content = match &asked.root {
             Root::Cid(cid) => {
                 let cid = *cid;
@@ -155,11 +169,17 @@ impl Gateway {
             }
             Root::Name(name) => {
                 let deadline = self.parts.retriever.session().deadline();
+                let began = Instant::now();
                 let resolved = Box::pin(self.parts.names.resolve(name, deadline)).await?;
+                named_in = Some(began.elapsed());
                 asked.at_name(resolved)
             }
         };
-        self.content(&content).await
+        let response = self.content(&content).await?;
+        Ok(match named_in {
+            Some(took) => timing::named(response, took),
+            None => response,
+        })
     }
 
     async fn content(&self, request: &ContentRequest) -> Result<Response<Body>, Error> {
@@ -170,7 +190,7 @@ impl Gateway {
             listing_entries_max: self.listing_entries_max,
         };
         match responder.at_once() {
-            Some(outcome) => outcome,
+            Some(outcome) => outcome.map(timing::at_once),
             // Boxed, for what is answered at once need not pay for the room this takes.
             None => Box::pin(responder.respond()).await,
         }

@@ -41,9 +41,14 @@ pub struct Config {
     pub connections_max: usize,
     /// Requests that one listener has under way at once; further ones get 503.
     pub requests_max: usize,
-    /// Requests that one address has under way at once; further ones get 429. This machine and
-    /// the gateway's trusted proxies are exempt.
+    /// Requests that one address has under way at once; further ones get 429. This machine is
+    /// exempt, and behind a trusted proxy its clients are counted.
     pub requests_per_address_max: usize,
+    /// Requests that one address may send a second, in the long run; further ones get 429. 0: as
+    /// many as it likes.
+    pub requests_per_second_per_address: usize,
+    /// Requests that it may send at once after a rest.
+    pub requests_burst_per_address: usize,
     /// How long the head of a request may take to come, in milliseconds.
     pub head_timeout_ms: u64,
     /// How long an idle connection is kept, in milliseconds.
@@ -64,6 +69,8 @@ impl Default for Config {
             connections_max: 4096,
             requests_max: 4096,
             requests_per_address_max: 64,
+            requests_per_second_per_address: 0,
+            requests_burst_per_address: 200,
             head_timeout_ms: 10_000,
             idle_timeout_ms: 75_000,
             stall_timeout_ms: 30_000,
@@ -119,6 +126,8 @@ impl Config {
             connections_max: self.connections_max,
             requests_max: self.requests_max,
             requests_per_address_max: self.requests_per_address_max,
+            requests_per_second_max: self.requests_per_second_per_address,
+            requests_burst_max: self.requests_burst_per_address,
             head_timeout: Duration::from_millis(self.head_timeout_ms),
             idle_timeout: Duration::from_millis(self.idle_timeout_ms),
             stall_timeout: Duration::from_millis(self.stall_timeout_ms),

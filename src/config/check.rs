@@ -83,6 +83,13 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("http.connections_max", count(http.connections_max), 1, 1_000_000),
         ("http.requests_max", count(http.requests_max), 1, 1_000_000),
         ("http.requests_per_address_max", count(http.requests_per_address_max), 1, 1_000_000),
+        (
+            "http.requests_per_second_per_address",
+            count(http.requests_per_second_per_address),
+            0,
+            1_000_000,
+        ),
+        ("http.requests_burst_per_address", count(http.requests_burst_per_address), 1, 1_000_000),
         ("http.head_timeout_ms", http.head_timeout_ms, 10, DAY_MS),
         ("http.idle_timeout_ms", http.idle_timeout_ms, 10, DAY_MS),
         ("http.stall_timeout_ms", http.stall_timeout_ms, 10, DAY_MS),

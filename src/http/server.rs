@@ -3,6 +3,7 @@
 //! **Invariant:** what is accepted holds a permit, and is watched: nobody can hold a connection, or
 //! memory behind it, by being slow.
 
+mod address;
 mod client;
 mod connection;
 mod handshake;
@@ -53,7 +54,11 @@ pub struct Limits {
     pub requests_max: usize,
     /// The same for one address; four times as many connections.
     pub requests_per_address_max: usize,
-    /// Whose requests are not counted by address.
+    /// Requests of one address a second in the long run; 0: as many as there are.
+    pub requests_per_second_max: usize,
+    /// Requests that it may send at once after a rest.
+    pub requests_burst_max: usize,
+    /// Whose requests count for those whom they name in `X-Forwarded-For`.
     pub trusted_proxies: Vec<Network>,
     /// How long the head of a request may take.
     pub head_timeout: Duration,
@@ -65,7 +70,8 @@ pub struct Limits {
     pub buffer_bytes: usize,
     /// Bytes of an upload that HTTP/2 may have on the way.
     pub window_bytes: u32,
-    /// Whether lines must end with CR LF: only where requests have no bodies.
+    /// Whether lines must end with CR LF, and little is to be sent: only where requests have no
+    /// bodies.
     pub strict_lines: bool,
 }
 
@@ -75,6 +81,8 @@ impl Default for Limits {
             connections_max: 4096,
             requests_max: 4096,
             requests_per_address_max: 64,
+            requests_per_second_max: 0,
+            requests_burst_max: 200,
             trusted_proxies: Vec::new(),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
@@ -231,6 +239,7 @@ impl Acceptor {
             match ended {
                 Some(Why::SlowHead) => metrics.cut_slow_head.inc(),
                 Some(Why::Stalled) => metrics.cut_stalled.inc(),
+                Some(Why::Flood) => metrics.cut_flood.inc(),
                 Some(Why::Idle) | None => {}
             }
         });

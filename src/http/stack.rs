@@ -241,12 +241,13 @@ fn admitted<S: Stacked<B>, B: Send + 'static>(
     metrics: ListenerMetrics,
 ) -> impl Stacked<B> {
     service_fn(move |request: Request<Incoming>| {
-        let answer = match client.admit() {
+        let answer = match client.admit(request.headers()) {
             Ok(under_way) => Ok((under_way, inner.call(request))),
             Err(refusal) => Err(Error::from(refusal)),
         };
         match answer {
             Err(Error::TooMany) => metrics.refused_address.inc(),
+            Err(Error::TooOften(_)) => metrics.refused_rate.inc(),
             Err(_) => metrics.refused_busy.inc(),
             Ok(_) => {}
         }

@@ -209,7 +209,7 @@ impl FileBody {
         Self {
             left: range.end - range.start,
             reader: FileReader::of(file, Some(range)),
-            ahead: ReadAhead::new(responder.retriever.clone(), *session),
+            ahead: ReadAhead::new(responder.retriever.clone(), session.clone()),
             first: None,
         }
     }
