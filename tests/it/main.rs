@@ -6,6 +6,7 @@ mod api;
 mod command;
 mod config;
 mod console;
+mod encoding;
 mod harness;
 mod keys;
 mod limits;

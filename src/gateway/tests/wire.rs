@@ -9,6 +9,11 @@ use super::*;
 
 /// All bytes of the answer to one request, up to the end of the connection.
 async fn exchange(world: &World, method: Method, uri: &str) -> Vec<u8> {
+    exchange_with(world, method, uri, "").await
+}
+
+/// The same, with further lines in the request's head.
+async fn exchange_with(world: &World, method: Method, uri: &str, lines: &str) -> Vec<u8> {
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| async {
         Ok::<_, std::convert::Infallible>(
@@ -18,8 +23,9 @@ async fn exchange(world: &World, method: Method, uri: &str) -> Vec<u8> {
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
     let talk = async {
-        let head =
-            format!("{method} {uri} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let head = format!(
+            "{method} {uri} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n"
+        );
         client.write_all(head.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
@@ -73,4 +79,34 @@ async fn heads_have_no_body_and_no_false_length() {
     let held = exchange(&world, Method::HEAD, "/ipfs/nonsense").await;
     let (head, body) = split(&held);
     assert!(head.starts_with("HTTP/1.1 400") && body.is_empty(), "{head}");
+}
+
+#[tokio::test]
+async fn an_encoded_answer_ends_only_where_its_content_does() {
+    let world = world();
+    let text = "salmon ".repeat(20_000);
+    let cid = world.store.add_file(text.as_bytes(), 1000).unwrap();
+    let uri = format!("/ipfs/{cid}?filename=a.txt");
+    for coding in ["zstd", "br", "gzip"] {
+        let lines = format!("Accept-Encoding: {coding}\r\n");
+        let whole = exchange_with(&world, Method::GET, &uri, &lines).await;
+        let (head, _) = split(&whole);
+        assert!(head.contains("transfer-encoding: chunked"), "{head}");
+        assert!(!head.contains("content-length") && whole.ends_with(LAST_CHUNK), "{head}");
+        let answer = exchange_with(&world, Method::HEAD, &uri, &lines).await;
+        let (of_head, body) = split(&answer);
+        assert!(!of_head.contains("content-length") && body.is_empty(), "{of_head}");
+    }
+    let leaves = world.links(&cid);
+    let fresh = super::world();
+    for kept in leaves.iter().take(139).chain([&cid]) {
+        if let Some(block) = block::Blockstore::get(&world.store, kept).await.unwrap() {
+            fresh.store.insert([block]);
+        }
+    }
+    for coding in ["zstd", "br", "gzip"] {
+        let lines = format!("Accept-Encoding: {coding}\r\n");
+        let cut = exchange_with(&fresh, Method::GET, &uri, &lines).await;
+        assert!(cut.starts_with(b"HTTP/1.1 200") && !cut.ends_with(LAST_CHUNK), "{coding}");
+    }
 }
