@@ -156,6 +156,7 @@ fn say(text: &str) {
 fn failed(error: app::Error) -> Error {
     match error {
         app::Error::InUse { .. } => Error::InUse(error.to_string()),
+        app::Error::Certificate { .. } => Error::Config(error.to_string()),
         other => Error::Store(other.to_string()),
     }
 }

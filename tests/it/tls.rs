@@ -139,6 +139,22 @@ async fn content_is_had_over_tls_with_http_1_and_2() {
         assert!(body.trailers().is_none());
         assert_eq!(body.to_bytes().len(), if method == Method::GET { data.len() } else { 0 });
     }
+    // What clients of the trustless side probe with, and that nobody is asked for what is not here.
+    for (path, accept, status) in [
+        ("bafkqaaa?format=raw", "application/vnd.ipld.raw", 200),
+        ("bafkqaaa", "application/vnd.ipld.raw", 200),
+        ("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy?format=raw", "*/*", 404),
+    ] {
+        for method in [Method::HEAD, Method::GET] {
+            let request =
+                Request::builder().method(&method).uri(format!("https://a.example/ipfs/{path}"));
+            let request = request.header("accept", accept).body(Empty::<Bytes>::new()).unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), status, "{method} {path}");
+            assert_eq!(response.version(), Version::HTTP_2);
+            response.into_body().collect().await.unwrap();
+        }
+    }
     let done = r#"estuary_http_tls_handshakes_total{listener="gateway_tls",outcome="done"}"#;
     assert_eq!(estuary.metric(done).await, 2.0);
     let status = estuary.ask_operator(request(Method::GET, "/status")).await.json();

@@ -57,3 +57,17 @@ async fn a_body_ends_with_its_request() {
         assert!(!whole, "{query}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_who_wait_for_one_block_get_the_same_answer() {
+    let world = world_of(true);
+    let stalled = Block::sha2_256(codec::RAW, Bytes::from_static(b"stalled")).unwrap();
+    world.source.on(stalled.cid(), Act::Stall);
+    let uri = format!("/ipfs/{}", stalled.cid());
+    let answers = futures_util::future::join_all((0..1000).map(|_| world.get(&uri))).await;
+    for answer in answers {
+        assert_eq!((answer.status, answer.header("retry-after")), (504, "60"));
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+    assert_eq!((world.source.asked(), world.source.under_way()), (1, 0));
+}

@@ -81,10 +81,15 @@ async fn heads_have_no_body_and_no_false_length() {
     assert!(head.starts_with("HTTP/1.1 400") && body.is_empty(), "{head}");
 }
 
+/// Text that has no two equal blocks.
+fn numbers(count: u32) -> String {
+    (0..count).map(|n| format!("{n}\n")).collect()
+}
+
 #[tokio::test]
 async fn an_encoded_answer_ends_only_where_its_content_does() {
     let world = world();
-    let text = "salmon ".repeat(20_000);
+    let text = numbers(30_000);
     let cid = world.store.add_file(text.as_bytes(), 1000).unwrap();
     let uri = format!("/ipfs/{cid}?filename=a.txt");
     for coding in ["zstd", "br", "gzip"] {
@@ -108,5 +113,56 @@ async fn an_encoded_answer_ends_only_where_its_content_does() {
         let lines = format!("Accept-Encoding: {coding}\r\n");
         let cut = exchange_with(&fresh, Method::GET, &uri, &lines).await;
         assert!(cut.starts_with(b"HTTP/1.1 200") && !cut.ends_with(LAST_CHUNK), "{coding}");
+    }
+}
+
+/// The body of the answer over HTTP/2, or why it broke off.
+async fn multiplexed(world: &World, uri: &str, coding: &str) -> Result<Bytes, hyper::Error> {
+    let (client, server) = tokio::io::duplex(64 << 10);
+    let gateway = world.gateway.clone();
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let gateway = gateway.clone();
+        async move {
+            let response = gateway.respond(request.map(drop), Peer::default()).await;
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let server = hyper::server::conn::http2::Builder::new(executor.clone())
+        .serve_connection(TokioIo::new(server), service);
+    let tasks = crate::task::Tasks::new();
+    tasks.spawn(server);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, TokioIo::new(client)).await?;
+    tasks.spawn(connection);
+    let request = http::Request::builder()
+        .uri(format!("https://a{uri}"))
+        .header("accept-encoding", coding)
+        .body(http_body_util::Empty::<Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await?;
+    assert_eq!(response.status(), 200);
+    Ok(response.into_body().collect().await?.to_bytes())
+}
+
+#[tokio::test]
+async fn a_cut_answer_is_a_reset_stream_over_http_2() {
+    let world = world();
+    let text = numbers(60_000);
+    let cid = world.store.add_file(text.as_bytes(), 1000).unwrap();
+    let uris = [format!("/ipfs/{cid}?filename=a.txt"), format!("/ipfs/{cid}?format=car")];
+    for uri in &uris {
+        assert!(multiplexed(&world, uri, "gzip").await.is_ok(), "{uri}");
+    }
+    let fresh = super::world();
+    for kept in world.links(&cid).iter().take(200).chain([&cid]) {
+        let block = block::Blockstore::get(&world.store, kept).await.unwrap().unwrap();
+        fresh.store.insert([block]);
+    }
+    for coding in ["identity", "zstd", "br", "gzip"] {
+        for uri in &uris {
+            let error = multiplexed(&fresh, uri, coding).await.map(|body| body.len()).unwrap_err();
+            assert!(format!("{error:?}").contains("Reset("), "{uri} {coding}: {error:?}");
+        }
     }
 }
