@@ -81,7 +81,7 @@ pub enum Error {
         /// The key of its list in the configuration.
         key: &'static str,
         /// Why not.
-        source: tls::Error,
+        source: Box<tls::Error>,
     },
     /// The database did not open or close.
     #[error(transparent)]
@@ -308,7 +308,7 @@ impl Node {
         let tls = |key, listener, certificates: &[PathBuf], keys: &[PathBuf]| {
             let pairs = Pair::of(certificates, keys);
             let tls = Tls::load(pairs, listener, &metrics);
-            let tls = tls.map_err(|source| Error::Certificate { key, source })?;
+            let tls = tls.map_err(|source| Error::Certificate { key, source: Box::new(source) })?;
             app.tasks.spawn(tls.clone().watch(app.tasks.stop_token()));
             Ok::<_, Error>(tls)
         };
