@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
@@ -20,6 +21,7 @@ use crate::db::{self, Db};
 use crate::denylist::{self, Allowlist, Denylist};
 use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
+use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::retrieval::{self, Retriever};
@@ -30,7 +32,7 @@ use crate::upload::{self, Upload};
 pub use data_dir::{DataDir, has_store, socket_path};
 
 use data_dir::{Socket, SocketFile};
-use listen::Bound;
+use listen::{Bound, Place};
 
 /// How long the admin listener may take to finish, after all others have.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
@@ -77,6 +79,14 @@ pub enum Error {
     /// A list of what is blocked cannot be used.
     #[error(transparent)]
     Denylist(#[from] denylist::Error),
+    /// A certificate cannot be shown.
+    #[error("{key}: {source}")]
+    Certificate {
+        /// The key of its list in the configuration.
+        key: &'static str,
+        /// Why not.
+        source: Box<tls::Error>,
+    },
     /// The database did not open or close.
     #[error(transparent)]
     Db(#[from] db::Error),
@@ -197,13 +207,16 @@ impl App {
     }
 
     /// What the node says of itself when it listens on these addresses.
-    fn node(&self, gateway: SocketAddr, api: SocketAddr, admin: SocketAddr) -> NodeInfo {
+    fn node(&self, at: Addresses) -> NodeInfo {
+        let configured = self.config.gateway.url.clone();
         NodeInfo {
             data_dir: self.data_dir.path().to_owned(),
-            gateway_url: self.config.gateway.url.clone().unwrap_or_else(|| listen::url(gateway)),
-            api_url: listen::url(api),
-            admin_url: listen::url(admin),
-            api_address: api,
+            gateway_url: configured.unwrap_or_else(|| listen::url("http", at.gateway)),
+            gateway_tls_url: at.gateway_tls.map(|at| listen::url("https", at)),
+            api_url: listen::url("http", at.api),
+            api_tls_url: at.api_tls.map(|at| listen::url("https", at)),
+            admin_url: listen::url("http", at.admin),
+            api_address: at.api,
             api_hosts: self.config.api.hosts.clone(),
             started: self.started,
         }
@@ -212,11 +225,14 @@ impl App {
     /// The operator's routes, for commands in this process: nothing listens, and links go where
     /// a node of this configuration would.
     pub fn operator(&self) -> axum::Router {
-        let node = self.node(
-            listen::GATEWAY.address(self.config.gateway.listen),
-            listen::API.address(self.config.api.listen),
-            listen::ADMIN.address(self.config.admin.listen),
-        );
+        let config = &self.config;
+        let node = self.node(Addresses {
+            gateway: listen::GATEWAY.address(config.gateway.listen),
+            gateway_tls: config.gateway.tls_listen,
+            api: listen::API.address(config.api.listen),
+            api_tls: config.api.tls_listen,
+            admin: listen::ADMIN.address(config.admin.listen),
+        });
         self.parts(node).operator()
     }
 
@@ -239,13 +255,60 @@ impl App {
     }
 }
 
+/// Where a node listens.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    gateway: SocketAddr,
+    gateway_tls: Option<SocketAddr>,
+    api: SocketAddr,
+    api_tls: Option<SocketAddr>,
+    admin: SocketAddr,
+}
+
+/// The listeners of a node, before it serves.
+struct Listeners {
+    gateway: Bound,
+    gateway_tls: Option<Bound>,
+    api: Bound,
+    api_tls: Option<Bound>,
+    admin: Bound,
+    socket: Socket,
+}
+
+impl Listeners {
+    fn bind(config: &Config, data_dir: &DataDir) -> Result<Self, Error> {
+        let secure = |place: Place, configured: Option<SocketAddr>| {
+            configured.map(|address| place.bind(Some(address))).transpose()
+        };
+        Ok(Self {
+            gateway: listen::GATEWAY.bind(config.gateway.listen)?,
+            gateway_tls: secure(listen::GATEWAY_TLS, config.gateway.tls_listen)?,
+            api: listen::API.bind(config.api.listen)?,
+            api_tls: secure(listen::API_TLS, config.api.tls_listen)?,
+            admin: listen::ADMIN.bind(config.admin.listen)?,
+            socket: data_dir.listen()?,
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        let of = |bound: &Bound| bound.address;
+        Addresses {
+            gateway: self.gateway.address,
+            gateway_tls: self.gateway_tls.as_ref().map(of),
+            api: self.api.address,
+            api_tls: self.api_tls.as_ref().map(of),
+            admin: self.admin.address,
+        }
+    }
+}
+
 /// A node: the rooms, and the listeners before them.
 #[derive(Debug)]
 pub struct Node {
     app: App,
     info: NodeInfo,
-    /// The gateway, the API and the operator's socket.
-    fronts: [Server; 3],
+    /// The gateway, the API, both over TLS, and the operator's socket.
+    fronts: Vec<Server>,
     admin: Server,
     socket: SocketFile,
 }
@@ -256,35 +319,45 @@ impl Node {
         let data_dir = DataDir::take(data_dir)?;
         // Bound first: what cannot be had should be said before a large store is opened, and who
         // connects meanwhile waits instead of being refused.
-        let gateway = listen::GATEWAY.bind(config.gateway.listen)?;
-        let api = listen::API.bind(config.api.listen)?;
-        let admin = listen::ADMIN.bind(config.admin.listen)?;
-        let socket = data_dir.listen()?;
+        let listeners = Listeners::bind(config, &data_dir)?;
         let app = App::open_in(config, data_dir)?;
-        Self::serve(app, gateway, api, admin, socket)
+        Self::serve(app, listeners)
     }
 
-    fn serve(
-        app: App,
-        gateway: Bound,
-        api: Bound,
-        admin: Bound,
-        socket: Socket,
-    ) -> Result<Self, Error> {
-        let config = &app.config.http;
-        let info = app.node(gateway.address, api.address, admin.address);
-        let parts = app.parts(info.clone());
+    fn serve(app: App, listeners: Listeners) -> Result<Self, Error> {
+        let info = app.node(listeners.addresses());
+        let Listeners { gateway, gateway_tls, api, api_tls, admin, socket } = listeners;
+        let (config, parts) = (&app.config.http, app.parts(info.clone()));
         let metrics = http::Metrics::register(&app.registry)?;
-        let fronts = [
-            http::serve_gateway(gateway.listener, app.gateway.clone(), config, &metrics),
-            http::serve_api(api.listener, parts.clone().router()?, config, &metrics),
-            http::serve_operator(
-                Listener::Unix(socket.listener),
-                parts.operator(),
-                config,
-                &metrics,
-            ),
-        ];
+        let tls = |key, listener, certificates: &[PathBuf], keys: &[PathBuf]| {
+            let pairs = Pair::of(certificates, keys);
+            let tls = Tls::load(pairs, listener, &metrics);
+            let tls = tls.map_err(|source| Error::Certificate { key, source: Box::new(source) })?;
+            app.tasks.spawn(tls.clone().watch(app.tasks.stop_token()));
+            Ok::<_, Error>(tls)
+        };
+        let mut gateways = vec![gateway.listener];
+        if let Some(bound) = gateway_tls {
+            let gateway::Config { tls_cert, tls_key, .. } = &app.config.gateway;
+            let tls = tls("gateway.tls_cert", "gateway_tls", tls_cert, tls_key)?;
+            gateways.push(bound.listener.over_tls(&tls));
+        }
+        let mut apis = vec![api.listener];
+        if let Some(bound) = api_tls {
+            let http::ApiConfig { tls_cert, tls_key, .. } = &app.config.api;
+            let tls = tls("api.tls_cert", "api_tls", tls_cert, tls_key)?;
+            apis.push(bound.listener.over_tls(&tls));
+        }
+        let router = parts.clone().router()?;
+        let mut fronts = Vec::new();
+        for listener in gateways {
+            fronts.push(http::serve_gateway(listener, app.gateway.clone(), config, &metrics));
+        }
+        for listener in apis {
+            fronts.push(http::serve_api(listener, router.clone(), config, &metrics));
+        }
+        let operator = Listener::Unix(socket.listener);
+        fronts.push(http::serve_operator(operator, parts.operator(), config, &metrics));
         let service = Admin::new(app.registry.clone(), Arc::clone(&app.readiness));
         let admin = http::serve_admin(admin.listener, service, config, &metrics);
         Ok(Self { app, info, fronts, admin, socket: socket.file })
@@ -307,11 +380,10 @@ impl Node {
     pub async fn stop(self) -> Result<bool, Error> {
         self.app.draining.cancel();
         let grace = Duration::from_millis(self.app.config.http.grace_ms);
-        let [gateway, api, operator] = self.fronts.map(|front| front.stop(grace));
-        let (gateway, api, operator) = tokio::join!(gateway, api, operator);
+        let stopped = join_all(self.fronts.into_iter().map(|front| front.stop(grace))).await;
         self.admin.stop(ADMIN_GRACE).await;
         drop(self.socket);
         self.app.close().await?;
-        Ok(gateway && api && operator)
+        Ok(stopped.into_iter().all(|whole| whole))
     }
 }

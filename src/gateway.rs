@@ -4,6 +4,7 @@
 //! of sockets.
 
 mod body;
+mod encoding;
 mod error;
 pub mod error_page;
 mod escape;
@@ -19,6 +20,7 @@ mod resolve;
 mod respond;
 pub mod signed;
 mod site;
+mod timing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::block::{Cid, IDENTITY};
 use crate::denylist::Allowlist;
@@ -40,6 +43,7 @@ pub use hostname::{HostPattern, NotAHost};
 pub use metrics::Metrics;
 pub use network::{Network, NotANetwork};
 
+use encoding::Encoders;
 use hostname::{Hosts, Placed};
 use metrics::Counters;
 use request::{Asked, ContentRequest, Format, Parsed, Root};
@@ -53,6 +57,12 @@ pub struct Config {
     /// Where the gateway listens, for whoever binds it. Not set: 127.0.0.1:8080, or a free port
     /// where that one is taken.
     pub listen: Option<SocketAddr>,
+    /// Where it listens for those who speak TLS. Not set: nowhere.
+    pub tls_listen: Option<SocketAddr>,
+    /// Files of certificates, PEM. Which is shown decides the name that a client asks for.
+    pub tls_cert: Vec<PathBuf>,
+    /// Files of their keys, in the same order.
+    pub tls_key: Vec<PathBuf>,
     /// The gateway's public URL, for links to it: `https://host` or `http://host:port`. Not set:
     /// the address it listens on.
     pub url: Option<String>,
@@ -67,7 +77,7 @@ pub struct Config {
     /// Hosts that serve only what clients can verify: blocks, CARs, and records of keys.
     pub trustless_hosts: Vec<HostPattern>,
     /// Addresses and networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count, and whose
-    /// requests are not limited by address: your CDN's.
+    /// requests are limited by the address in `X-Forwarded-For`: your CDN's.
     pub trusted_proxies: Vec<Network>,
     /// Files, and directories of files `*.allow`, that list what is answered, in the form of
     /// denylists. None: everything is.
@@ -76,6 +86,8 @@ pub struct Config {
     pub signed: Signed,
     /// The keys that sign them, by name: secrets of 32 bytes or more, in hex or base64url.
     pub signing_keys: SigningKeys,
+    /// Whether text and the like is compressed for clients that take it so.
+    pub compress: bool,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
     /// Largest file of which ranges are served, in bytes; of larger ones a range is refused with
@@ -87,6 +99,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: None,
+            tls_listen: None,
+            tls_cert: Vec::new(),
+            tls_key: Vec::new(),
             url: None,
             subdomain_hosts: "localhost".parse().into_iter().collect(),
             inline_dnslink: true,
@@ -96,6 +111,7 @@ impl Default for Config {
             allow: Vec::new(),
             signed: Signed::Off,
             signing_keys: SigningKeys::default(),
+            compress: true,
             listing_entries_max: 1000,
             range_bytes_max: 5 << 30,
         }
@@ -133,6 +149,7 @@ pub struct Gateway {
     hosts: Hosts,
     trusted_proxies: Arc<[Network]>,
     counters: Counters,
+    encoders: Encoders,
     listing_entries_max: usize,
     range_bytes_max: u64,
 }
@@ -149,6 +166,7 @@ impl Gateway {
             hosts: Hosts::new(config, Arc::clone(&trusted_proxies)),
             trusted_proxies,
             counters: Counters::new(metrics),
+            encoders: Encoders::new(config.compress),
             listing_entries_max: config.listing_entries_max.max(1),
             range_bytes_max: config.range_bytes_max,
         }
@@ -168,10 +186,14 @@ impl Gateway {
 
     /// Answers a request that came from `peer`. Whatever goes wrong before the head is sent becomes
     /// a response that names it; what goes wrong later becomes an error of the body.
-    pub async fn respond(&self, request: Request, peer: Peer) -> Response<Body> {
+    pub async fn respond(&self, mut request: Request, peer: Peer) -> Response<Body> {
         let mut format = None;
+        let encoding = self.encoders.read(&mut request);
         let outcome = self.answer(&request, peer, &mut format).await;
-        let response = outcome.unwrap_or_else(|error| error.response(&request, format));
+        let mut response = outcome.unwrap_or_else(|error| error.response(&request, format));
+        if let Some(encoding) = encoding {
+            response = self.encoders.apply(&encoding, response, format);
+        }
         self.counters.responded(format, response.status());
         response
     }
@@ -207,6 +229,7 @@ impl Gateway {
         if asked.wants.format == Format::IpnsRecord {
             return respond::ipns_record::ipns_record(&self.parts.names, &asked);
         }
+        let mut named_in = None;
         let content = match &asked.root {
             Root::Cid(cid) => {
                 let cid = *cid;
@@ -214,22 +237,27 @@ impl Gateway {
             }
             Root::Name(name) => {
                 let names = &self.parts.names;
+                let began = Instant::now();
                 let resolved = if asked.wants.local_only {
                     Box::pin(names.resolve_at_hand(name)).await?
                 } else {
                     Box::pin(names.resolve(name, deadline())).await?
                 };
+                named_in = Some(began.elapsed());
                 let content = asked.at_name(resolved);
                 self.check(&content.path.root, &content.path.segments)?;
                 content
             }
         };
-        let mut outcome = self.content(&content).await;
-        if let (Some(grant), Ok(response)) = (signed, &mut outcome) {
-            let place = (&content.site, content.path.original.as_str());
-            grant.bind(response, place, peer.secure, now_unix());
+        let mut response = self.content(&content).await?;
+        if let Some(took) = named_in {
+            response = timing::named(response, took);
         }
-        outcome
+        if let Some(grant) = signed {
+            let place = (&content.site, content.path.original.as_str());
+            grant.bind(&mut response, place, peer.secure, now_unix());
+        }
+        Ok(response)
     }
 
     /// Whether what is asked for may be answered, before anything is looked up.
@@ -275,7 +303,7 @@ impl Gateway {
             range_bytes_max: self.range_bytes_max,
         };
         let outcome = match responder.at_once() {
-            Some(outcome) => outcome,
+            Some(outcome) => outcome.map(timing::at_once),
             // Boxed, for what is answered at once need not pay for the room this takes.
             None => Box::pin(self.with_redirects(responder)).await,
         };

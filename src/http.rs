@@ -11,11 +11,14 @@ mod readiness;
 mod router;
 mod server;
 mod stack;
+pub mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::Gateway;
@@ -24,6 +27,7 @@ pub use admin::Admin;
 pub use metrics::Metrics;
 pub use readiness::Readiness;
 pub use server::{Limits, Listener, Server};
+pub use tls::Tls;
 
 use stack::{Manners, stack};
 
@@ -37,9 +41,14 @@ pub struct Config {
     pub connections_max: usize,
     /// Requests that one listener has under way at once; further ones get 503.
     pub requests_max: usize,
-    /// Requests that one address has under way at once; further ones get 429. This machine and
-    /// the gateway's trusted proxies are exempt.
+    /// Requests that one address has under way at once; further ones get 429. This machine is
+    /// exempt, and behind a trusted proxy its clients are counted.
     pub requests_per_address_max: usize,
+    /// Requests that one address may send a second, in the long run; further ones get 429. 0: as
+    /// many as it likes.
+    pub requests_per_second_per_address: usize,
+    /// Requests that it may send at once after a rest.
+    pub requests_burst_per_address: usize,
     /// How long the head of a request may take to come, in milliseconds.
     pub head_timeout_ms: u64,
     /// How long an idle connection is kept, in milliseconds.
@@ -48,6 +57,9 @@ pub struct Config {
     pub stall_timeout_ms: u64,
     /// How long the gateway may take to begin an answer, in milliseconds.
     pub answer_timeout_ms: u64,
+    /// For how long browsers that came over TLS are to come over TLS alone, in seconds
+    /// (`Strict-Transport-Security`, RFC 6797); 0: nothing is said.
+    pub hsts_max_age_s: u64,
 }
 
 impl Default for Config {
@@ -57,10 +69,13 @@ impl Default for Config {
             connections_max: 4096,
             requests_max: 4096,
             requests_per_address_max: 64,
+            requests_per_second_per_address: 0,
+            requests_burst_per_address: 200,
             head_timeout_ms: 10_000,
             idle_timeout_ms: 75_000,
             stall_timeout_ms: 30_000,
             answer_timeout_ms: 30_000,
+            hsts_max_age_s: 0,
         }
     }
 }
@@ -72,6 +87,12 @@ pub struct ApiConfig {
     /// Where the API and the console listen. Not set: 127.0.0.1:3004, or a free port where that
     /// one is taken.
     pub listen: Option<SocketAddr>,
+    /// Where they listen for those who speak TLS. Not set: nowhere.
+    pub tls_listen: Option<SocketAddr>,
+    /// Files of certificates, PEM.
+    pub tls_cert: Vec<PathBuf>,
+    /// Files of their keys, in the same order.
+    pub tls_key: Vec<PathBuf>,
     /// Further names under which the console may be asked for, `host` or `host:port`.
     pub hosts: Vec<String>,
 }
@@ -93,11 +114,20 @@ const UPLOAD_BUFFER_BYTES: usize = 256 << 10;
 const OPERATOR_BUFFER_BYTES: usize = 1 << 20;
 
 impl Config {
+    /// What `listener` says of coming back without TLS: only over TLS does that count.
+    fn hsts(&self, listener: &Listener) -> Option<HeaderValue> {
+        let told = listener.is_secure() && self.hsts_max_age_s > 0;
+        let value = told.then(|| format!("max-age={}", self.hsts_max_age_s))?;
+        HeaderValue::try_from(value).ok()
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             connections_max: self.connections_max,
             requests_max: self.requests_max,
             requests_per_address_max: self.requests_per_address_max,
+            requests_per_second_max: self.requests_per_second_per_address,
+            requests_burst_max: self.requests_burst_per_address,
             head_timeout: Duration::from_millis(self.head_timeout_ms),
             idle_timeout: Duration::from_millis(self.idle_timeout_ms),
             stall_timeout: Duration::from_millis(self.stall_timeout_ms),
@@ -119,10 +149,11 @@ pub fn serve_gateway(
         patience: Some(Duration::from_millis(config.answer_timeout_ms)),
         bodies: false,
         public: true,
+        hsts: config.hsts(&listener),
     };
     let trusted_proxies = gateway.trusted_proxies().to_vec();
     let limits = Limits { strict_lines: true, trusted_proxies, ..config.limits() };
-    let metrics = metrics.of("gateway");
+    let metrics = metrics.of(if listener.is_secure() { "gateway_tls" } else { "gateway" });
     server::serve(listener, limits, metrics.clone(), move |client| {
         stack(router::gateway(Arc::clone(&gateway), &client), &client, &metrics, &manners)
     })
@@ -141,7 +172,9 @@ pub fn serve_api(
         window_bytes: UPLOAD_BUFFER_BYTES as u32,
         ..config.limits()
     };
-    serve_routes(listener, router, limits, metrics.of("api"))
+    let name = if listener.is_secure() { "api_tls" } else { "api" };
+    let hsts = config.hsts(&listener);
+    serve_routes(listener, router, limits, hsts, metrics.of(name))
 }
 
 /// Serves the operator, whose requests may take as long as they like.
@@ -153,16 +186,17 @@ pub fn serve_operator(
     metrics: &Metrics,
 ) -> Server {
     let limits = Limits { buffer_bytes: OPERATOR_BUFFER_BYTES, ..config.limits() };
-    serve_routes(listener, router, limits, metrics.of("operator"))
+    serve_routes(listener, router, limits, None, metrics.of("operator"))
 }
 
 fn serve_routes(
     listener: Listener,
     router: axum::Router,
     limits: Limits,
+    hsts: Option<HeaderValue>,
     metrics: metrics::ListenerMetrics,
 ) -> Server {
-    let manners = Manners { patience: None, bodies: true, public: false };
+    let manners = Manners { patience: None, bodies: true, public: false, hsts };
     server::serve(listener, limits, metrics.clone(), move |client| {
         stack(router::routes(router.clone(), Arc::clone(&client)), &client, &metrics, &manners)
     })
@@ -172,7 +206,7 @@ fn serve_routes(
 #[must_use]
 pub fn serve_admin(listener: Listener, admin: Admin, config: &Config, metrics: &Metrics) -> Server {
     let admin = Arc::new(admin);
-    let manners = Manners { patience: None, bodies: false, public: false };
+    let manners = Manners { patience: None, bodies: false, public: false, hsts: None };
     let limits =
         Limits { connections_max: ADMIN_CONNECTIONS_MAX, strict_lines: true, ..config.limits() };
     let metrics = metrics.of("admin");

@@ -84,8 +84,9 @@ async fn serve(args: Args) -> Result<(), Error> {
     match config.log.format {
         LogFormat::Human => greet(node.info()),
         LogFormat::Json => {
-            let NodeInfo { gateway_url, api_url, admin_url, data_dir, .. } = node.info();
-            tracing::info!(gateway_url, api_url, admin_url, data_dir = %data_dir.display(), "runs");
+            let NodeInfo { gateway_url, gateway_tls_url, api_url, admin_url, data_dir, .. } =
+                node.info();
+            tracing::info!(gateway_url, gateway_tls_url, api_url, admin_url, data_dir = %data_dir.display(), "runs");
         }
     }
     stops.next().await;
@@ -125,12 +126,14 @@ fn raise_file_limit() {
 }
 
 fn greet(node: &NodeInfo) {
-    let NodeInfo { gateway_url, api_url, admin_url, data_dir, .. } = node;
+    let NodeInfo { gateway_url, gateway_tls_url, api_url, admin_url, data_dir, .. } = node;
     let version = env!("CARGO_PKG_VERSION");
     let add = add_line(data_dir);
+    let over_tls = gateway_tls_url.iter().map(|url| format!("\n            {url}/ipfs/<cid>"));
+    let over_tls: String = over_tls.collect();
     say(&format!(
         "estuary {version} runs; ctrl-c stops it\n\
-         \n  content   {gateway_url}/ipfs/<cid>\
+         \n  content   {gateway_url}/ipfs/<cid>{over_tls}\
          \n  upload    {api_url}/  or  {add}\
          \n  metrics   {admin_url}/metrics\
          \n  data      {}\n",
@@ -156,6 +159,7 @@ fn say(text: &str) {
 fn failed(error: app::Error) -> Error {
     match error {
         app::Error::InUse { .. } => Error::InUse(error.to_string()),
+        app::Error::Certificate { .. } => Error::Config(error.to_string()),
         other => Error::Store(other.to_string()),
     }
 }

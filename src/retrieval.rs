@@ -20,7 +20,7 @@ use crate::denylist::Denylist;
 use flight::Flights;
 pub use metrics::Metrics;
 use metrics::Rungs;
-pub use session::Session;
+pub use session::{Session, Tier, Trace};
 
 /// How many absent blocks are remembered as absent.
 const ABSENT_ENTRIES_MAX: u64 = 10_000;
@@ -115,6 +115,7 @@ impl Retriever {
             return Ok(block);
         }
         if let Some(block) = self.read_disk(cid).await? {
+            session.trace().found_on_disk();
             return Ok(block);
         }
         if session.is_local_only() || self.shared.sources.is_empty() {
@@ -172,7 +173,8 @@ impl Retriever {
             });
             let outcome = tokio::time::timeout_at(deadline, flight).await;
             return match outcome {
-                Ok(Ok(block)) => {
+                Ok(Ok((block, source))) => {
+                    session.trace().found_at(source);
                     block.with_cid(*cid).ok_or_else(|| FetchError::NotFound(Box::new(*cid)))
                 }
                 // The fetch was another's, who began to wait earlier: this one still has time.
@@ -185,8 +187,12 @@ impl Retriever {
 }
 
 impl Shared {
-    /// Asks one source after the other, and keeps what the first of them gives.
-    async fn fetch(&self, cid: Cid, context: FetchContext) -> Result<Block, FetchError> {
+    /// Asks one source after the other, and keeps what the first of them gives; says which it was.
+    async fn fetch(
+        &self,
+        cid: Cid,
+        context: FetchContext,
+    ) -> Result<(Block, &'static str), FetchError> {
         let started = Instant::now();
         let mut worst = FetchError::NotFound(Box::new(cid));
         for source in &self.sources {
@@ -197,7 +203,7 @@ impl Shared {
                     self.rungs.source(source.name()).found(block.data().len());
                     self.rungs.source(source.name()).took(started);
                     self.keep(&block).await;
-                    return Ok(block);
+                    return Ok((block, source.name()));
                 }
                 // It gave a block, but another one: as good as none.
                 Ok(Ok(_) | Err(FetchError::NotFound(_))) => {}

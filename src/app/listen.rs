@@ -20,7 +20,9 @@ pub(super) struct Place {
 }
 
 pub(super) const GATEWAY: Place = Place { key: "gateway.listen", port: 8080 };
+pub(super) const GATEWAY_TLS: Place = Place { key: "gateway.tls_listen", port: 8443 };
 pub(super) const API: Place = Place { key: "api.listen", port: 3004 };
+pub(super) const API_TLS: Place = Place { key: "api.tls_listen", port: 3443 };
 pub(super) const ADMIN: Place = Place { key: "admin.listen", port: 3005 };
 
 /// A listener, and where it listens.
@@ -68,13 +70,13 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// The URL at which this machine reaches a listener.
-pub(super) fn url(address: SocketAddr) -> String {
+pub(super) fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 #[cfg(test)]
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn urls_name_an_address_that_can_be_reached() {
         let check = |address: &str, expected: &str| {
-            assert_eq!(url(address.parse().unwrap()), expected);
+            assert_eq!(url("http", address.parse().unwrap()), expected);
         };
         check("127.0.0.1:1", "http://127.0.0.1:1");
         check("0.0.0.0:1", "http://127.0.0.1:1");

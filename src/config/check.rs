@@ -1,5 +1,8 @@
 //! What the types of a configuration do not say. Pure.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use crate::routing::NameMap;
 
 use super::Config;
@@ -14,6 +17,8 @@ pub(super) struct Wrong {
     pub(super) why: String,
 }
 
+/// Certificates of one listener, all of which are looked at for each handshake.
+const CERTIFICATES_MAX: usize = 65;
 /// A day, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
 
@@ -46,6 +51,9 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
                    use names such as gateway.example or *.gateway.example";
         return Err(wrong("gateway.subdomain_hosts", "\"*\"", why));
     }
+    let (gateway, api) = (&config.gateway, &config.api);
+    tls("gateway.tls_cert", gateway.tls_listen, &gateway.tls_cert, &gateway.tls_key)?;
+    tls("api.tls_cert", api.tls_listen, &api.tls_cert, &api.tls_key)?;
     if let Some(name) =
         config.api.hosts.iter().find(|name| name.parse::<http::uri::Authority>().is_err())
     {
@@ -66,6 +74,27 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     })
 }
 
+/// Certificates and keys come in pairs, and with a place to show them at.
+fn tls(
+    key: &'static str,
+    listen: Option<SocketAddr>,
+    certificates: &[PathBuf],
+    keys: &[PathBuf],
+) -> Result<(), Wrong> {
+    let why = match (listen, certificates.len(), keys.len()) {
+        (_, certificates, keys) if certificates != keys => {
+            "as many certificates as keys are wanted, in the same order"
+        }
+        (_, CERTIFICATES_MAX.., _) => "there are too many certificates for one listener",
+        (Some(_), 0, _) => {
+            "tls_listen wants the files of a certificate and, as tls_key, of its key"
+        }
+        (None, 1.., _) => "say by tls_listen where TLS is spoken, such as 0.0.0.0:443",
+        _ => return Ok(()),
+    };
+    Err(wrong(key, format!("{certificates:?}"), why))
+}
+
 /// Numbers and what they may be.
 fn ranges(config: &Config) -> Result<(), Wrong> {
     let Config { gateway, http, denylist, retrieval, routing, upload, db, .. } = config;
@@ -78,11 +107,19 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("http.connections_max", count(http.connections_max), 1, 1_000_000),
         ("http.requests_max", count(http.requests_max), 1, 1_000_000),
         ("http.requests_per_address_max", count(http.requests_per_address_max), 1, 1_000_000),
+        (
+            "http.requests_per_second_per_address",
+            count(http.requests_per_second_per_address),
+            0,
+            1_000_000,
+        ),
+        ("http.requests_burst_per_address", count(http.requests_burst_per_address), 1, 1_000_000),
         ("http.head_timeout_ms", http.head_timeout_ms, 10, DAY_MS),
         ("http.idle_timeout_ms", http.idle_timeout_ms, 10, DAY_MS),
         ("http.stall_timeout_ms", http.stall_timeout_ms, 10, DAY_MS),
         ("http.answer_timeout_ms", http.answer_timeout_ms, 10, DAY_MS),
         ("denylist.reload_ms", denylist.reload_ms, 100, 10_000),
+        ("http.hsts_max_age_s", http.hsts_max_age_s, 0, 3_153_600_000),
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),

@@ -1,11 +1,13 @@
 //! The body of a gateway response.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::encoding::{Coding, EncodedBody};
 use super::error::Error;
 use super::metrics::Streams;
 use super::respond::car::CarBody;
@@ -26,6 +28,8 @@ enum Kind {
     Car(Box<CarBody>, Streams),
     Multipart(Box<MultipartBody>, Streams),
     Tar(Box<TarBody>, Streams),
+    /// Another body, in a content coding.
+    Encoded(Box<EncodedBody>),
     /// The stream failed, and what came before may still be on its way to the client.
     Failed(Error),
 }
@@ -46,6 +50,20 @@ impl Body {
 
     pub(super) fn file(file: FileBody, streams: Streams) -> Self {
         Self(Kind::File(Box::new(file), streams))
+    }
+
+    /// This body in a content coding. `size` is its length, where that is known; `place` is held
+    /// until the last byte.
+    pub(super) fn encoded(
+        self,
+        coding: Coding,
+        size: Option<u64>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        match EncodedBody::new(self, coding, size, place) {
+            Ok(body) => Self(Kind::Encoded(Box::new(body))),
+            Err(error) => Self(Kind::Failed(Error::Encoding(error))),
+        }
     }
 
     pub(super) fn car(car: CarBody, streams: Streams) -> Self {
@@ -82,6 +100,10 @@ impl http_body::Body for Body {
                 };
                 return Poll::Ready(Some(Err(error)));
             }
+            Kind::Encoded(body) => {
+                let next = ready!(body.poll_next(cx));
+                return Poll::Ready(next.map(|next| next.map(Frame::data)));
+            }
             Kind::File(file, streams) => (file.poll_next(cx), streams),
             Kind::Car(car, streams) => (car.poll_next(cx), streams),
             Kind::Multipart(parts, streams) => (parts.poll_next(cx), streams),
@@ -107,7 +129,11 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Empty)
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Encoded(body) => body.is_done(),
+            _ => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -116,7 +142,9 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::File(file, _) => SizeHint::with_exact(file.bytes_left()),
             Kind::Multipart(parts, _) => SizeHint::with_exact(parts.bytes_left()),
-            Kind::Car(..) | Kind::Tar(..) | Kind::Failed(_) => SizeHint::default(),
+            Kind::Car(..) | Kind::Tar(..) | Kind::Encoded(_) | Kind::Failed(_) => {
+                SizeHint::default()
+            }
         }
     }
 }

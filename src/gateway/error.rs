@@ -119,6 +119,9 @@ pub enum Error {
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// An encoder failed: a bug, or no memory.
+    #[error("the content could not be encoded: {0}")]
+    Encoding(std::io::Error),
     /// Only what is here was asked for, and it is not here.
     #[error("not here, and only-if-cached asks for what is here: {0}")]
     NotCached(Box<Cid>),
@@ -163,6 +166,7 @@ impl Error {
             Self::Path { error: IpldError::NoLink { .. }, .. } => StatusCode::NOT_FOUND,
             Self::Path { error: IpldError::NotALink(_), .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Path { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotCached(_) => StatusCode::PRECONDITION_FAILED,
             Self::Name(error) => name_status(error),
             Self::Fetch(error) => fetch_status(error),

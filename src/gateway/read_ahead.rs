@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
 
 use crate::block::{Block, Cid, FetchError, Mh};
 use crate::retrieval::{Retriever, Session};
@@ -55,6 +56,11 @@ impl ReadAhead {
         cid: &Cid,
         upcoming: impl FnOnce(usize) -> I,
     ) -> Poll<Outcome> {
+        // What comes without waiting heeds no deadline by itself.
+        if Instant::now() >= self.session.deadline() {
+            let took = self.session.trace().elapsed();
+            return Poll::Ready(Err(FetchError::Timeout(Box::new(*cid), took)));
+        }
         let key = cid.hash();
         if let Some(outcome) = self.take(key) {
             return Poll::Ready(self.given(cid, outcome));
@@ -93,7 +99,7 @@ impl ReadAhead {
 
     fn begin(&mut self, cid: Cid) {
         self.asked.push(*cid.hash());
-        let (retriever, session) = (self.retriever.clone(), self.session);
+        let (retriever, session) = (self.retriever.clone(), self.session.clone());
         self.under_way
             .push(Box::pin(async move { (*cid.hash(), retriever.block(&cid, &session).await) }));
     }

@@ -21,6 +21,7 @@ use super::headers;
 use super::metrics::Streams;
 use super::request::{ContentRequest, Format};
 use super::resolve::{Named, resolve};
+use super::timing;
 
 /// One request, and what it takes to answer it.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +64,13 @@ impl<'a> Responder<'a> {
     /// Answers, with whatever it takes.
     pub(super) async fn respond(self) -> Outcome {
         let session = self.session();
-        match self.content(&session).await {
+        let outcome = match self.content(&session).await {
             Err(Error::Fetch(FetchError::NotFound(cid))) if self.request.wants.local_only => {
                 Err(Error::NotCached(cid))
             }
             outcome => outcome,
-        }
+        };
+        outcome.map(|response| timing::found(response, session.trace()))
     }
 
     /// The session of the request.
@@ -86,6 +88,7 @@ impl<'a> Responder<'a> {
             Some(named) => named,
             None => {
                 let named = resolve(self.retriever, session, path).await?;
+                session.trace().walked();
                 if let Some(response) = self.not_modified_unread(&named) {
                     return Ok(response);
                 }

@@ -60,8 +60,12 @@ pub struct NodeInfo {
     /// Its public gateway, `http://host:port` without a slash at the end; where `retrieval_url`
     /// points.
     pub gateway_url: String,
+    /// The same over TLS, where that is spoken.
+    pub gateway_tls_url: Option<String>,
     /// Its API listener.
     pub api_url: String,
+    /// The same over TLS, where that is spoken.
+    pub api_tls_url: Option<String>,
     /// Its admin listener.
     pub admin_url: String,
     /// The address the API listener is bound to.

@@ -16,6 +16,9 @@ pub(super) enum Error {
     /// One address has too much under way.
     #[error("too many requests at once from your address; try again in a moment")]
     TooMany,
+    /// One address asks too often; it may ask again after so many seconds.
+    #[error("too many requests from your address; try again in {0} s")]
+    TooOften(u64),
     /// All clients together have.
     #[error("the node has as much to do as it can; try again in a moment")]
     Busy,
@@ -61,6 +64,7 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Address => Self::TooMany,
+            Refusal::Rate(wait) => Self::TooOften(wait.as_secs() + 1),
             Refusal::Busy => Self::Busy,
         }
     }
@@ -72,7 +76,7 @@ impl Error {
     fn status(self) -> StatusCode {
         match self {
             Self::Framing(_) => StatusCode::BAD_REQUEST,
-            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany | Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
@@ -93,6 +97,9 @@ impl Error {
         match self {
             Self::TooMany | Self::Busy => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::TooOften(seconds) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             Self::Deadline => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));

@@ -15,7 +15,7 @@ crate::metrics! {
         sent: counter_vec("estuary_http_response_bytes_total", "listener"),
         /// Requests under way, until their responses are through.
         under_way: gauge_vec("estuary_http_requests_under_way", "listener"),
-        /// Requests and connections turned away: "address" where one address had too many under way, "busy" where all together had, "framing" where a request could be read in two ways.
+        /// Requests and connections turned away: "address" where one address had too many under way, "rate" where it asked too often, "busy" where all together had, "framing" where a request could be read in two ways.
         refused: counter_vec("estuary_http_refused_total", "listener", "why"),
         /// Requests whose handling failed by a bug.
         panics: counter_vec("estuary_http_panics_total", "listener"),
@@ -23,8 +23,14 @@ crate::metrics! {
         accepted: counter_vec("estuary_http_connections_accepted_total", "listener"),
         /// Connections open.
         connections: gauge_vec("estuary_http_connections_open", "listener"),
-        /// Connections cut: "slow_head" where the head of a request did not come, "stalled" where a body was given or taken too slowly.
+        /// Connections cut: "slow_head" where the head of a request did not come, "stalled" where a body was given or taken too slowly, "flood" where much was sent that is no request.
         cut: counter_vec("estuary_http_connections_cut_total", "listener", "why"),
+        /// TLS handshakes: "done", or "failed" where the client went away, came too slowly or could not.
+        handshakes: counter_vec("estuary_http_tls_handshakes_total", "listener", "outcome"),
+        /// When the first certificate of a listener expires, in seconds since 1970.
+        certificate_expiry: gauge_vec("estuary_http_certificate_expiry_seconds", "listener"),
+        /// Certificates read anew because their files changed: "done", or "failed" where the one before it was kept.
+        certificate_reloads: counter_vec("estuary_http_certificate_reloads_total", "listener", "outcome"),
         /// Failures to accept a connection, such as having no file descriptors left.
         accept_failed: counter_vec("estuary_http_accept_failures_total", "listener"),
     }
@@ -39,6 +45,7 @@ pub(super) struct ListenerMetrics {
     pub(super) sent: IntCounter,
     pub(super) under_way: IntGauge,
     pub(super) refused_address: IntCounter,
+    pub(super) refused_rate: IntCounter,
     pub(super) refused_busy: IntCounter,
     pub(super) refused_framing: IntCounter,
     pub(super) panics: IntCounter,
@@ -46,7 +53,18 @@ pub(super) struct ListenerMetrics {
     pub(super) connections: IntGauge,
     pub(super) cut_slow_head: IntCounter,
     pub(super) cut_stalled: IntCounter,
+    pub(super) cut_flood: IntCounter,
     pub(super) accept_failed: IntCounter,
+    pub(super) handshakes: IntCounter,
+    pub(super) handshakes_failed: IntCounter,
+}
+
+/// The collectors of one listener's certificates.
+#[derive(Debug, Clone)]
+pub(super) struct CertificateMetrics {
+    pub(super) expiry: IntGauge,
+    pub(super) reloaded: IntCounter,
+    pub(super) reload_failed: IntCounter,
 }
 
 impl Metrics {
@@ -62,6 +80,7 @@ impl Metrics {
             sent: self.sent.with_label_values(&[listener]),
             under_way: self.under_way.with_label_values(&[listener]),
             refused_address: refused("address"),
+            refused_rate: refused("rate"),
             refused_busy: refused("busy"),
             refused_framing: refused("framing"),
             panics: self.panics.with_label_values(&[listener]),
@@ -69,7 +88,20 @@ impl Metrics {
             connections: self.connections.with_label_values(&[listener]),
             cut_slow_head: cut("slow_head"),
             cut_stalled: cut("stalled"),
+            cut_flood: cut("flood"),
             accept_failed: self.accept_failed.with_label_values(&[listener]),
+            handshakes: self.handshakes.with_label_values(&[listener, "done"]),
+            handshakes_failed: self.handshakes.with_label_values(&[listener, "failed"]),
+        }
+    }
+
+    /// The collectors of this listener's certificates.
+    #[must_use]
+    pub(super) fn certificates(&self, listener: &'static str) -> CertificateMetrics {
+        CertificateMetrics {
+            expiry: self.certificate_expiry.with_label_values(&[listener]),
+            reloaded: self.certificate_reloads.with_label_values(&[listener, "done"]),
+            reload_failed: self.certificate_reloads.with_label_values(&[listener, "failed"]),
         }
     }
 }

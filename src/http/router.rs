@@ -19,7 +19,8 @@ pub(super) fn gateway(
     gateway: Arc<Gateway>,
     client: &Arc<Client>,
 ) -> impl Stacked<gateway::Body> + use<> {
-    let peer = gateway::Peer { address: client.peer().map(|peer| peer.ip()), secure: false };
+    let peer =
+        gateway::Peer { address: client.peer().map(|peer| peer.ip()), secure: client.is_secure() };
     let client = Arc::clone(client);
     service_fn(move |mut request: Request<Incoming>| {
         let gateway = Arc::clone(&gateway);

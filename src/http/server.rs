@@ -3,8 +3,10 @@
 //! **Invariant:** what is accepted holds a permit, and is watched: nobody can hold a connection, or
 //! memory behind it, by being slow.
 
+mod address;
 mod client;
 mod connection;
+mod handshake;
 mod io;
 mod listener;
 mod tunnel;
@@ -19,8 +21,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -51,7 +55,11 @@ pub struct Limits {
     pub requests_max: usize,
     /// The same for one address; four times as many connections.
     pub requests_per_address_max: usize,
-    /// Whose requests are not counted by address.
+    /// Requests of one address a second in the long run; 0: as many as there are.
+    pub requests_per_second_max: usize,
+    /// Requests that it may send at once after a rest.
+    pub requests_burst_max: usize,
+    /// Whose requests count for those whom they name in `X-Forwarded-For`.
     pub trusted_proxies: Vec<Network>,
     /// How long the head of a request may take.
     pub head_timeout: Duration,
@@ -63,7 +71,8 @@ pub struct Limits {
     pub buffer_bytes: usize,
     /// Bytes of an upload that HTTP/2 may have on the way.
     pub window_bytes: u32,
-    /// Whether lines must end with CR LF: only where requests have no bodies.
+    /// Whether lines must end with CR LF, and little is to be sent: only where requests have no
+    /// bodies.
     pub strict_lines: bool,
 }
 
@@ -73,6 +82,8 @@ impl Default for Limits {
             connections_max: 4096,
             requests_max: 4096,
             requests_per_address_max: 64,
+            requests_per_second_max: 0,
+            requests_burst_max: 200,
             trusted_proxies: Vec::new(),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
@@ -127,9 +138,10 @@ pub(super) fn serve<S: HttpService>(
     let server = Server { tasks: Tasks::new(), cut: CancellationToken::new() };
     let acceptor = Acceptor {
         permits: Arc::new(Semaphore::new(limits.connections_max)),
-        shared: Arc::new(Shared::new(&limits, metrics.under_way.clone())),
+        shared: Arc::new(Shared::new(&limits, metrics.under_way.clone(), listener.is_secure())),
         tasks: server.tasks.clone(),
         cut: server.cut.clone(),
+        tls: listener.tls(),
         limits,
         metrics,
     };
@@ -152,6 +164,7 @@ struct Acceptor {
     shared: Arc<Shared>,
     tasks: Tasks,
     cut: CancellationToken,
+    tls: Option<TlsAcceptor>,
     limits: Limits,
     metrics: ListenerMetrics,
 }
@@ -211,23 +224,60 @@ impl Acceptor {
         let service = move || service(Arc::clone(&of));
         let context = Context {
             limits: self.limits.clone(),
+            accepted: Instant::now(),
             tasks: self.tasks.clone(),
             // A token of its own, since many would meet at the lock of a common one.
             drain: self.tasks.stop_token().child_token(),
             cut: self.cut.clone(),
         };
-        let metrics = self.metrics.clone();
+        let (tls, metrics) = (self.tls.clone(), self.metrics.clone());
         metrics.accepted.inc();
         metrics.connections.inc();
         self.tasks.spawn(async move {
             let _open = Open { metrics: &metrics, _permit: permit };
-            let ended = connection::serve(stream, client, service, context).await;
+            let secured = match (stream, tls) {
+                (Stream::Tcp(socket), Some(tls)) => secure(socket, &tls, &context, &metrics).await,
+                (stream, _) => Ok(stream),
+            };
+            let ended = match secured {
+                Ok(stream) => connection::serve(stream, client, service, context).await,
+                Err(why) => why,
+            };
             match ended {
                 Some(Why::SlowHead) => metrics.cut_slow_head.inc(),
                 Some(Why::Stalled) => metrics.cut_stalled.inc(),
+                Some(Why::Flood) => metrics.cut_flood.inc(),
                 Some(Why::Idle) | None => {}
             }
         });
+    }
+}
+
+/// Shakes hands within the time that a head may take. Otherwise says why it came to nothing, if it
+/// was we who ended it.
+async fn secure(
+    socket: TcpStream,
+    tls: &TlsAcceptor,
+    context: &Context,
+    metrics: &ListenerMetrics,
+) -> Result<Stream, Option<Why>> {
+    tokio::select! {
+        biased;
+        stream = handshake::shake(socket, tls) => match stream {
+            Some(stream) => {
+                metrics.handshakes.inc();
+                Ok(stream)
+            }
+            None => {
+                metrics.handshakes_failed.inc();
+                Err(None)
+            }
+        },
+        () = context.drain.cancelled() => Err(None),
+        () = tokio::time::sleep_until(context.accepted + context.limits.head_timeout) => {
+            metrics.handshakes_failed.inc();
+            Err(Some(Why::SlowHead))
+        }
     }
 }
 

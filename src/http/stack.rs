@@ -28,6 +28,8 @@ pub(super) struct Manners {
     pub(super) bodies: bool,
     /// Whether pages of any site may read what is answered, refusals too.
     pub(super) public: bool,
+    /// `Strict-Transport-Security`, where it is to be said.
+    pub(super) hsts: Option<HeaderValue>,
 }
 
 /// The stack over `service`, for one connection. All its layers are known when it is compiled, and
@@ -42,14 +44,15 @@ where
     S: Stacked<B>,
     B: Send + 'static,
 {
-    let Manners { patience, bodies, public } = *manners;
+    let Manners { patience, bodies, public, .. } = *manners;
+    let hsts = manners.hsts.clone();
     ServiceBuilder::new()
         // Outermost: whatever is logged below belongs to this request.
         .layer_fn(|inner| traced(inner, Arc::clone(client)))
         // Around all that refuses, so that refusals are counted and timed too.
         .layer_fn(|inner| measured(inner, metrics.clone()))
         // Around all that refuses, too: a page should be able to tell why.
-        .layer_fn(|inner| readable(inner, public))
+        .layer_fn(|inner| readable(inner, public, hsts.clone()))
         // A bug in one request is an answer to that one, and leaves its connection usable.
         .layer_fn(|inner| contained(inner, metrics.clone()))
         // Before any work: what a proxy in front could have read in another way.
@@ -127,13 +130,21 @@ fn measured<S: Stacked<B>, B: Send + 'static>(
     })
 }
 
-/// Lets pages of any site read answers.
-fn readable<S: Stacked<B>, B: Send + 'static>(mut inner: S, public: bool) -> impl Stacked<B> {
+/// Lets pages of any site read answers, and tells browsers to stay with TLS.
+fn readable<S: Stacked<B>, B: Send + 'static>(
+    mut inner: S,
+    public: bool,
+    hsts: Option<HeaderValue>,
+) -> impl Stacked<B> {
     const ANY: HeaderValue = HeaderValue::from_static("*");
     service_fn(move |request: Request<Incoming>| {
         let answer = inner.call(request);
+        let hsts = hsts.clone();
         async move {
             let mut response = answer.await?;
+            if let Some(hsts) = hsts {
+                response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+            }
             if public {
                 response.headers_mut().entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(ANY);
             }
@@ -230,12 +241,13 @@ fn admitted<S: Stacked<B>, B: Send + 'static>(
     metrics: ListenerMetrics,
 ) -> impl Stacked<B> {
     service_fn(move |request: Request<Incoming>| {
-        let answer = match client.admit() {
+        let answer = match client.admit(request.headers()) {
             Ok(under_way) => Ok((under_way, inner.call(request))),
             Err(refusal) => Err(Error::from(refusal)),
         };
         match answer {
             Err(Error::TooMany) => metrics.refused_address.inc(),
+            Err(Error::TooOften(_)) => metrics.refused_rate.inc(),
             Err(_) => metrics.refused_busy.inc(),
             Ok(_) => {}
         }

@@ -10,7 +10,8 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 use crate::block::{Block, FetchError, Mh};
 
-pub(super) type Outcome = Result<Block, FetchError>;
+/// The block and the name of its source.
+pub(super) type Outcome = Result<(Block, &'static str), FetchError>;
 pub(super) type Fetch = Shared<BoxFuture<'static, Outcome>>;
 
 /// The fetches under way. Each is driven by whoever waits for it; when the last waiter leaves, the

@@ -7,11 +7,11 @@ mod slow;
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Estuary, PATIENCE, Process, bytes, get, metric, raw};
+use crate::harness::{Answer, Estuary, PATIENCE, Process, bytes, get, metric, raw, request, send};
 
 /// The first line of an answer.
 fn status_line(answer: &[u8]) -> String {
@@ -186,4 +186,144 @@ async fn without_file_descriptors_accepting_rests_and_then_goes_on() {
     // It rested between its attempts instead of turning round and round.
     let seconds = begun.elapsed().as_secs_f64();
     assert!(failures <= 2.0 + seconds * 20.0, "{failures} in {seconds} s");
+}
+
+/// A request for `path` that a proxy passes on for `client`.
+async fn passed_on(estuary: &Estuary, path: &str, client: &str) -> Answer {
+    let mut passed = request(Method::GET, path);
+    passed.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+    send(estuary.gateway(), passed).await
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
+    let estuary = Estuary::start_with(|config| {
+        config.gateway.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        config.http.requests_per_second_per_address = 1;
+        config.http.requests_burst_per_address = 3;
+    })
+    .await;
+    let cid = estuary.add_block(&b"hello"[..]).await;
+    let path = format!("/ipfs/{cid}");
+    let mut refused = None;
+    for _ in 0..20 {
+        let answer = passed_on(&estuary, &path, "192.0.2.7").await;
+        if answer.status != StatusCode::OK {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("it never has enough");
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        (refused.header("retry-after"), refused.header("cache-control")),
+        (Some("1"), Some("no-store"))
+    );
+    let rate = r#"estuary_http_refused_total{listener="gateway",why="rate"}"#;
+    assert!(estuary.metric(rate).await >= 1.0);
+    // Neighbours, and what the proxy itself asks for, are not told so.
+    assert_eq!(passed_on(&estuary, &path, "192.0.2.8").await.status, StatusCode::OK);
+    // A household of IPv6 is one; what a client puts before its own address changes nothing.
+    let mut told = 0;
+    for n in 0..12 {
+        let client = format!("203.0.113.{n}, 2001:db8::{n}");
+        told += usize::from(passed_on(&estuary, &path, &client).await.status != StatusCode::OK);
+    }
+    assert!(told >= 5, "{told}");
+    for _ in 0..10 {
+        assert_eq!(estuary.get(&path).await.status, StatusCode::OK);
+    }
+    estuary.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_behind_a_proxy_has_its_share_under_way() {
+    let estuary = Estuary::start_with(|config| {
+        config.gateway.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        config.http.requests_per_address_max = 1;
+    })
+    .await;
+    let large = estuary.add_file(&bytes(32 << 20), 1 << 20).await;
+    let mut held = TcpStream::connect(estuary.gateway()).await.unwrap();
+    let head =
+        format!("GET /ipfs/{large} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
+    held.write_all(head.as_bytes()).await.unwrap();
+    held.read_exact(&mut [0; 64]).await.unwrap();
+    let refused = passed_on(&estuary, "/ipfs/bafkqaaa", "192.0.2.7").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(passed_on(&estuary, "/ipfs/bafkqaaa", "192.0.2.8").await.status, StatusCode::OK);
+    drop(held);
+    let begun = tokio::time::Instant::now();
+    while passed_on(&estuary, "/ipfs/bafkqaaa", "192.0.2.7").await.status != StatusCode::OK {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    estuary.stop().await;
+}
+
+#[tokio::test]
+async fn clients_that_leave_at_any_byte_leave_nothing_behind() {
+    let estuary = Estuary::start().await;
+    let file = estuary.add_file(&bytes(4 << 20), 64 << 10).await;
+    let paths = [format!("/ipfs/{file}"), format!("/ipfs/{file}?format=car")];
+    let mut seed = 1_u64;
+    for n in 0..400 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut stream = TcpStream::connect(estuary.gateway()).await.unwrap();
+        // Whoever aborts resets the connection.
+        stream.set_zero_linger().unwrap();
+        let path = &paths[n % 2];
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
+        let sent = if n % 8 == 0 { (seed >> 33) as usize % head.len() } else { head.len() };
+        stream.write_all(&head.as_bytes()[..sent]).await.unwrap();
+        if sent == head.len() {
+            let mut left = (seed >> 33) as usize % (1 << 20);
+            let mut piece = vec![0; 16 << 10];
+            while left > 0 {
+                let wanted = left.min(piece.len());
+                left -= stream.read(&mut piece[..wanted]).await.unwrap().max(1);
+            }
+        }
+    }
+    let begun = tokio::time::Instant::now();
+    loop {
+        let page = estuary.metrics().await;
+        let left = metric(&page, r#"estuary_http_requests_under_way{listener="gateway"}"#)
+            + metric(&page, r#"estuary_http_connections_open{listener="gateway"}"#);
+        if left == 0.0 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{left} are left");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(estuary.get(&paths[0]).await.body.len(), 4 << 20);
+    assert!(estuary.stop().await);
+}
+
+#[tokio::test]
+async fn connections_that_come_and_go_leave_no_files_open() {
+    let process = Process::spawn();
+    let count = async || {
+        let page = get(process.admin, "/metrics").await.text();
+        let open = metric(&page, r#"estuary_http_connections_open{listener="gateway"}"#);
+        (open, metric(&page, "process_open_fds"))
+    };
+    get(process.gateway, "/ipfs/bafkqaaa").await;
+    let (_, before) = count().await;
+    for n in 0..3000 {
+        let mut stream = TcpStream::connect(process.gateway).await.unwrap();
+        stream.set_zero_linger().unwrap();
+        if n % 3 == 0 {
+            let _ = stream.write_all(b"GET /ipfs/bafkqaaa HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        }
+    }
+    let begun = tokio::time::Instant::now();
+    loop {
+        let (open, files) = count().await;
+        if open == 0.0 && files <= before + 2.0 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{open} connections, {files} files, {before} before");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

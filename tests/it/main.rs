@@ -10,6 +10,7 @@ mod denylist;
 #[path = "../../src/testing/dns.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is the fake of the unit tests")]
 mod dns_server;
+mod encoding;
 mod harness;
 mod hosts;
 mod keys;
@@ -20,4 +21,5 @@ mod names;
 mod operator;
 mod shutdown;
 mod signed;
+mod tls;
 mod upload;

@@ -58,7 +58,7 @@ pub(super) async fn car(
     let request = responder.request;
     let mut body = CarBody {
         walk: walk(&request.path, &params),
-        ahead: ReadAhead::new(responder.retriever.clone(), *session),
+        ahead: ReadAhead::new(responder.retriever.clone(), session.clone()),
         out: BytesMut::new(),
         large: None,
         path_blocks: Some(Vec::new()),
@@ -68,6 +68,7 @@ pub(super) async fn car(
         Error::Content(error) => resolve::failed(&request.path, error),
         other => other,
     })?;
+    session.trace().walked();
     let denylist = responder.retriever.denylist();
     resolve::check_ways(denylist, body.walk.ways())?;
     if !denylist.is_off()

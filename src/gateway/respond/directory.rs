@@ -96,7 +96,7 @@ struct Page {
 async fn page(responder: Responder<'_>, session: &Session, node: Node) -> Result<Page, Error> {
     let (number, entries_max) = (responder.request.wants.page, responder.listing_entries_max);
     let mut lister = Lister::of(node)?.skip(number.saturating_mul(entries_max));
-    let mut ahead = ReadAhead::new(responder.retriever.clone(), *session);
+    let mut ahead = ReadAhead::new(responder.retriever.clone(), session.clone());
     let mut page = Page { number, entries: Vec::new(), more: false };
     loop {
         match lister.step()? {

@@ -79,7 +79,7 @@ pub(super) async fn file(
     let typed = typed.unwrap_or_else(|| headers::media_type(name, None));
     let told = typed != "application/octet-stream";
     let retriever = responder.retriever;
-    let body = |file, range| FileBody::new(retriever.clone(), *session, file, range);
+    let body = |file, range| FileBody::new(retriever.clone(), session.clone(), file, range);
 
     let (range, status) = match selected {
         Selected::Whole => (0..size, StatusCode::OK),
@@ -88,7 +88,7 @@ pub(super) async fn file(
             let typed = if told { typed } else { beginning(body, &served.file, name).await };
             headers.insert(header::CONTENT_TYPE, typed);
             let retriever = retriever.clone();
-            let source = Source::File { file: served.file, retriever, session: *session };
+            let source = Source::File { file: served.file, retriever, session: session.clone() };
             let mut body = MultipartBody::new(&mut headers, source, &parts, size);
             body.begin().await?;
             let body = Body::multipart(body, responder.streams.clone());

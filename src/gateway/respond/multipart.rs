@@ -122,7 +122,8 @@ impl MultipartBody {
                     return Poll::Ready(Ok(Some(bytes.slice(range))));
                 }
                 (Some(Piece::Part(range)), Source::File { file, retriever, session }) => {
-                    let body = FileBody::new(retriever.clone(), *session, file.clone(), range);
+                    let body =
+                        FileBody::new(retriever.clone(), session.clone(), file.clone(), range);
                     self.part = Some(body);
                 }
             }

@@ -65,7 +65,7 @@ pub(super) async fn tar(
     if responder.request.wants.head {
         return Ok(headers::response(StatusCode::OK, headers, Body::empty()));
     }
-    let ahead = ReadAhead::new(responder.retriever.clone(), *session);
+    let ahead = ReadAhead::new(responder.retriever.clone(), session.clone());
     let mut body = TarBody { walk, ahead, out: BytesMut::new(), large: None, first: None };
     body.first = poll_fn(|cx| body.poll_next(cx)).await?;
     let body = Body::tar(body, responder.streams.clone());

@@ -54,8 +54,8 @@ async fn status(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
         "pid": std::process::id(),
         "data_dir": node.data_dir,
         "uptime_s": task::now_unix().saturating_sub(node.started),
-        "gateway": { "url": node.gateway_url },
-        "api": { "url": node.api_url },
+        "gateway": { "url": node.gateway_url, "tls_url": node.gateway_tls_url },
+        "api": { "url": node.api_url, "tls_url": node.api_tls_url },
         "admin": { "url": node.admin_url },
         "store": parts.store.stats()?,
     })))

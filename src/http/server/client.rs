@@ -1,13 +1,15 @@
 //! The other end of a connection: what it moves, and what it has under way.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use http::HeaderMap;
+
+use super::address::{Address, Addresses, Connected, Who};
 use super::tunnel::Tunnel;
 use super::watch::Seen;
-use crate::gateway::Network;
 use crate::metrics::IntGauge;
 
 /// The other end of one connection. Its numbers are read by the connection's watch.
@@ -15,7 +17,9 @@ use crate::metrics::IntGauge;
 pub(in crate::http) struct Client {
     peer: Option<SocketAddr>,
     shared: Arc<Shared>,
-    address: Option<Arc<Address>>,
+    address: Option<Connected>,
+    /// Whether it is a trusted proxy, whose requests count for those who sent them.
+    proxy: bool,
     read: AtomicU64,
     written: AtomicU64,
     begun: AtomicU64,
@@ -32,19 +36,11 @@ pub(super) struct Shared {
     /// Requests under way.
     requests: IntGauge,
     requests_max: usize,
-    requests_per_address_max: usize,
-    addresses: Mutex<HashMap<IpAddr, Arc<Address>>>,
-    /// Whose requests are not counted by address, beside this machine's own.
-    trusted: Vec<Network>,
+    /// Whether connections are encrypted.
+    secure: bool,
+    addresses: Addresses,
     /// Requests so far, to tell them apart in logs.
     numbered: AtomicU64,
-}
-
-/// An address, or the network of one household where addresses are plenty.
-#[derive(Debug, Default)]
-struct Address {
-    connections: AtomicUsize,
-    requests: AtomicUsize,
 }
 
 /// Why a request or connection is not taken.
@@ -52,22 +48,20 @@ struct Address {
 pub(in crate::http) enum Refusal {
     /// This address has as much under way as one may.
     Address,
-    /// All clients together have.
+    /// It asks too often; it may ask again after this.
+    Rate(Duration),
+    /// All clients together have as much under way as they may.
     Busy,
 }
 
-/// Connections of one address for each request that it may have under way.
-const CONNECTIONS_PER_REQUEST: usize = 4;
-
 impl Shared {
     /// Requests under way are counted in `requests`.
-    pub(super) fn new(limits: &super::Limits, requests: IntGauge) -> Self {
+    pub(super) fn new(limits: &super::Limits, requests: IntGauge, secure: bool) -> Self {
         Self {
             requests,
             requests_max: limits.requests_max,
-            requests_per_address_max: limits.requests_per_address_max,
-            addresses: Mutex::default(),
-            trusted: limits.trusted_proxies.clone(),
+            secure,
+            addresses: Addresses::new(limits),
             numbered: AtomicU64::new(0),
         }
     }
@@ -77,14 +71,16 @@ impl Shared {
         self: &Arc<Self>,
         peer: Option<SocketAddr>,
     ) -> Result<Arc<Client>, Refusal> {
-        let ip = peer.map(|peer| peer.ip().to_canonical());
-        let trusted = |ip: &IpAddr| self.trusted.iter().any(|network| network.contains(*ip));
-        let counted = ip.filter(|ip| !ip.is_loopback() && !trusted(ip));
-        let address = counted.map(|ip| self.address(network(ip))).transpose()?;
+        let (address, proxy) = match peer.map(|peer| self.addresses.who(peer.ip())) {
+            Some(Who::Address(address)) => (Some(self.addresses.connect(address)?), false),
+            Some(Who::Proxy) => (None, true),
+            Some(Who::ThisMachine) | None => (None, false),
+        };
         Ok(Arc::new(Client {
             peer,
             shared: Arc::clone(self),
             address,
+            proxy,
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             begun: AtomicU64::new(0),
@@ -94,28 +90,6 @@ impl Shared {
             blocked: AtomicBool::new(false),
             tunnel: Tunnel::default(),
         }))
-    }
-
-    fn address(&self, ip: IpAddr) -> Result<Arc<Address>, Refusal> {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = addresses.entry(ip).or_default();
-        let max = self.requests_per_address_max.saturating_mul(CONNECTIONS_PER_REQUEST);
-        if address.connections.load(Ordering::Relaxed) >= max {
-            return Err(Refusal::Address);
-        }
-        address.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::clone(address))
-    }
-}
-
-/// Whoever has one IPv6 address has 2^64 of them.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
     }
 }
 
@@ -131,26 +105,33 @@ impl Client {
         &self.tunnel
     }
 
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub(in crate::http) fn is_secure(&self) -> bool {
+        self.shared.secure
+    }
+
     /// The next number for a request of this listener.
     pub(in crate::http) fn number(&self) -> u64 {
         self.shared.numbered.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Admits one more request, for as long as what is returned lives.
-    pub(in crate::http) fn admit(self: &Arc<Self>) -> Result<UnderWay, Refusal> {
-        let admitted = UnderWay::begin(Arc::clone(self));
-        let shared = &self.shared;
-        let requests = usize::try_from(shared.requests.get()).unwrap_or(0);
-        if requests > shared.requests_max {
+    /// Admits one more request with this head, for as long as what is returned lives.
+    pub(in crate::http) fn admit(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+    ) -> Result<UnderWay, Refusal> {
+        let addresses = &self.shared.addresses;
+        let forwarded = if self.proxy { addresses.forwarded(headers) } else { None };
+        let admitted = UnderWay::begin(Arc::clone(self), forwarded);
+        let requests = usize::try_from(self.shared.requests.get()).unwrap_or(0);
+        if requests > self.shared.requests_max {
             return Err(Refusal::Busy);
         }
-        let max = shared.requests_per_address_max;
-        match &self.address {
-            Some(address) if address.requests.load(Ordering::Relaxed) > max => {
-                Err(Refusal::Address)
-            }
-            _ => Ok(admitted),
+        if let Some(address) = admitted.address() {
+            addresses.check(address)?;
         }
+        Ok(admitted)
     }
 
     pub(super) fn read(&self, bytes: usize) {
@@ -187,33 +168,35 @@ impl Client {
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        let (Some(address), Some(peer)) = (&self.address, self.peer) else { return };
-        let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if address.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
-            addresses.remove(&network(peer.ip().to_canonical()));
-        }
-    }
-}
-
 /// A request under way, counted until this is dropped with the response's body.
 #[derive(Debug)]
 pub(in crate::http) struct UnderWay {
     client: Arc<Client>,
+    /// For whom a proxy passed it on.
+    forwarded: Option<Arc<Address>>,
     ours: bool,
 }
 
 impl UnderWay {
-    fn begin(client: Arc<Client>) -> Self {
+    fn begin(client: Arc<Client>, forwarded: Option<Arc<Address>>) -> Self {
         client.begun.fetch_add(1, Ordering::Relaxed);
         client.under_way.fetch_add(1, Ordering::Relaxed);
         client.ours.fetch_add(1, Ordering::Relaxed);
         client.shared.requests.inc();
-        if let Some(address) = &client.address {
-            address.requests.fetch_add(1, Ordering::Relaxed);
+        let begun = Self { client, forwarded, ours: true };
+        if let Some(address) = begun.address() {
+            address.begin();
         }
-        Self { client, ours: true }
+        begun
+    }
+
+    /// Whose it is, where that is counted.
+    fn address(&self) -> Option<&Address> {
+        match (&self.forwarded, &self.client.address) {
+            (Some(address), _) => Some(address),
+            (None, Some(connected)) => Some(connected.address()),
+            (None, None) => None,
+        }
     }
 
     /// Notes whether it is we who have something to do, or the client, who has to take what it got.
@@ -234,8 +217,8 @@ impl Drop for UnderWay {
         self.set_ours(false);
         self.client.under_way.fetch_sub(1, Ordering::Relaxed);
         self.client.shared.requests.dec();
-        if let Some(address) = &self.client.address {
-            address.requests.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.address() {
+            address.end();
         }
     }
 }
@@ -249,11 +232,15 @@ mod tests {
         let trusted_proxies = vec!["192.0.2.200/31".parse().unwrap()];
         let limits =
             Limits { requests_max, requests_per_address_max, trusted_proxies, ..Limits::default() };
-        Arc::new(Shared::new(&limits, IntGauge::new("requests", "under way").unwrap()))
+        Arc::new(Shared::new(&limits, IntGauge::new("requests", "under way").unwrap(), false))
     }
 
     fn client(shared: &Arc<Shared>, peer: &str) -> Arc<Client> {
         shared.client(Some(peer.parse().unwrap())).unwrap()
+    }
+
+    fn admit(client: &Arc<Client>) -> Result<UnderWay, Refusal> {
+        client.admit(&HeaderMap::new())
     }
 
     #[test]
@@ -262,11 +249,11 @@ mod tests {
         let one = client(&shared, "192.0.2.7:1");
         let same = client(&shared, "[::ffff:192.0.2.7]:2");
         let other = client(&shared, "192.0.2.8:1");
-        let held = [one.admit().unwrap(), same.admit().unwrap()];
-        assert_eq!(one.admit().unwrap_err(), Refusal::Address);
-        assert!(other.admit().is_ok());
+        let held = [admit(&one).unwrap(), admit(&same).unwrap()];
+        assert_eq!(admit(&one).unwrap_err(), Refusal::Address);
+        assert!(admit(&other).is_ok());
         drop(held);
-        assert!(same.admit().is_ok());
+        assert!(admit(&same).is_ok());
     }
 
     #[test]
@@ -274,31 +261,73 @@ mod tests {
         let shared = shared(100, 1);
         for peer in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "192.0.2.200:1"] {
             let client = client(&shared, peer);
-            let held: Vec<_> = (0..10).map(|_| client.admit().unwrap()).collect();
+            let held: Vec<_> = (0..10).map(|_| admit(&client).unwrap()).collect();
             assert_eq!(client.seen().under_way, held.len());
         }
     }
 
     #[test]
-    fn a_network_of_ipv6_counts_as_one_address_and_is_forgotten() {
+    fn a_network_of_ipv6_counts_as_one_address() {
         let shared = shared(100, 1);
         let clients: Vec<_> =
             (0..4).map(|n| client(&shared, &format!("[2001:db8::{n}]:1"))).collect();
-        let refused = shared.client(Some("[2001:db8::9]:1".parse().unwrap()));
-        assert_eq!(refused.unwrap_err(), Refusal::Address);
+        let next = || shared.client(Some("[2001:db8::9]:1".parse().unwrap()));
+        assert_eq!(next().unwrap_err(), Refusal::Address);
         assert!(shared.client(Some("[2001:db8:0:1::9]:1".parse().unwrap())).is_ok());
         drop(clients);
-        assert!(shared.addresses.lock().unwrap().is_empty());
+        assert!(next().is_ok());
+    }
+
+    #[test]
+    fn who_is_behind_a_trusted_proxy_is_counted_and_nobody_else_is_believed() {
+        let shared = shared(100, 1);
+        let forwarded = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
+            headers
+        };
+        let seven = forwarded(&["192.0.2.7"]);
+        let proxy = client(&shared, "192.0.2.200:1");
+        let held = proxy.admit(&seven).unwrap();
+        for same in [
+            &["192.0.2.7"][..],
+            &["198.51.100.1, 192.0.2.7"],
+            &["198.51.100.1", "192.0.2.7"],
+            &["192.0.2.7, 192.0.2.201"],
+            &[" 192.0.2.7:4711 ,[::ffff:192.0.2.200]:1"],
+            &["::ffff:192.0.2.7"],
+        ] {
+            assert_eq!(proxy.admit(&forwarded(same)).unwrap_err(), Refusal::Address, "{same:?}");
+        }
+        // The same client, should it come without the proxy.
+        assert_eq!(admit(&client(&shared, "192.0.2.7:1")).unwrap_err(), Refusal::Address);
+        for other in [&["192.0.2.8"][..], &["192.0.2.7, 192.0.2.8"], &["[2001:db8::1]:9"]] {
+            assert!(proxy.admit(&forwarded(other)).is_ok(), "{other:?}");
+        }
+        // What the proxy asks for itself.
+        for own in [&[][..], &["192.0.2.201"], &["192.0.2.7, unknown"], &["127.0.0.1"], &[""]] {
+            let held = [(); 3].map(|()| proxy.admit(&forwarded(own)).unwrap());
+            assert_eq!(held.len(), 3, "{own:?}");
+        }
+        // Whoever else says it has another's address is counted by its own.
+        let liar = client(&shared, "203.0.113.9:1");
+        let of_liar = liar.admit(&seven).unwrap();
+        let refused = liar.admit(&forwarded(&["192.0.2.99"]));
+        assert_eq!(refused.unwrap_err(), Refusal::Address);
+        drop((held, of_liar));
+        assert!(proxy.admit(&seven).is_ok());
     }
 
     #[test]
     fn all_together_are_bounded_whoever_they_are() {
         let shared = shared(2, 64);
         let clients = ["127.0.0.1:1", "192.0.2.7:1", "192.0.2.8:1"].map(|at| client(&shared, at));
-        let held: Vec<_> = clients.iter().take(2).map(|client| client.admit().unwrap()).collect();
-        assert_eq!(clients[2].admit().unwrap_err(), Refusal::Busy);
+        let held: Vec<_> = clients.iter().take(2).map(|client| admit(client).unwrap()).collect();
+        assert_eq!(admit(&clients[2]).unwrap_err(), Refusal::Busy);
         drop(held);
-        assert!(clients[2].admit().is_ok());
+        assert!(admit(&clients[2]).is_ok());
         assert_eq!(clients[0].seen().ours, 0);
     }
 }

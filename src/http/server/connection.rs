@@ -29,6 +29,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// What a connection has from its listener.
 pub(super) struct Context {
     pub(super) limits: Limits,
+    /// When it was accepted.
+    pub(super) accepted: Instant,
     /// Where the streams of HTTP/2 run.
     pub(super) tasks: Tasks,
     /// Tells the connection to finish what it has under way.
@@ -48,13 +50,12 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService,
 {
-    let Context { limits, tasks, drain, cut } = context;
-    let accepted = Instant::now();
+    let Context { limits, accepted, tasks, drain, cut } = context;
     let preface = tokio::select! {
         biased;
         preface = Preface::read(&mut socket) => preface?,
         () = drain.cancelled() => return None,
-        () = tokio::time::sleep(limits.head_timeout) => return Some(Why::SlowHead),
+        () = tokio::time::sleep_until(accepted + limits.head_timeout) => return Some(Why::SlowHead),
     };
     let multiplexed = preface.is_http2();
     let watch = Watch::new(&limits, multiplexed, accepted);

@@ -19,11 +19,20 @@ pub(super) struct Counted<S> {
     lines: Lines,
     /// Whether the last write left something that the client does not take.
     blocked: bool,
+    /// Whether what was written before is still on its way into the socket: TLS keeps some.
+    held: bool,
 }
 
 impl<S> Counted<S> {
     pub(super) fn new(socket: S, client: Arc<Client>, preface: Preface, lines: Lines) -> Self {
-        Self { socket, client, preface, lines, blocked: false }
+        Self { socket, client, preface, lines, blocked: false, held: false }
+    }
+
+    fn note(&mut self, blocked: bool, held: bool) {
+        if (self.blocked || self.held) != (blocked || held) {
+            self.client.set_blocked(blocked || held);
+        }
+        (self.blocked, self.held) = (blocked, held);
     }
 
     /// Notes how much of what was offered the client took.
@@ -37,10 +46,7 @@ impl<S> Counted<S> {
             Poll::Ready(Err(_)) => offered,
             Poll::Pending => 0,
         };
-        if self.blocked != (taken < offered) {
-            self.blocked = !self.blocked;
-            self.client.set_blocked(self.blocked);
-        }
+        self.note(taken < offered, self.held);
         self.client.wrote(taken);
         outcome
     }
@@ -89,7 +95,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let outcome = Pin::new(&mut self.socket).poll_flush(cx);
+        let blocked = self.blocked;
+        self.note(blocked, outcome.is_pending());
+        outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,4 +1,4 @@
-//! What connections come from: TCP and unix sockets, the same to all that follows.
+//! What connections come from: TCP, TLS over it, and unix sockets, the same to all that follows.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -7,12 +7,18 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::http::tls::Tls;
 
 /// A socket that listens.
 #[derive(Debug)]
 pub enum Listener {
     /// Over TCP.
     Tcp(TcpListener),
+    /// Over TLS over TCP.
+    Tls(TcpListener, Tls),
     /// For processes of this machine that may open the socket's file.
     Unix(UnixListener),
 }
@@ -30,10 +36,33 @@ impl Listener {
         Ok(Self::Tcp(listener))
     }
 
-    /// The next connection, and where it comes from if that has an address.
+    /// The same, for those who speak TLS.
+    #[must_use]
+    pub fn over_tls(self, tls: &Tls) -> Self {
+        match self {
+            Self::Tcp(listener) | Self::Tls(listener, _) => Self::Tls(listener, tls.clone()),
+            Self::Unix(listener) => Self::Unix(listener),
+        }
+    }
+
+    /// Whether its connections are encrypted.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Tls(..))
+    }
+
+    /// What makes its connections secure, where they are to be.
+    pub(super) fn tls(&self) -> Option<TlsAcceptor> {
+        match self {
+            Self::Tls(_, tls) => Some(tls.acceptor()),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
+    /// The next connection, not yet secured, and where it comes from if that has an address.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener, _) => {
                 let (stream, peer) = listener.accept().await?;
                 // Heads and bodies are written together, so waiting for more would only delay.
                 // Where that fails, the client is gone, and reading will tell.
@@ -49,15 +78,20 @@ impl Listener {
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
-/// Does the same with either kind of socket.
-macro_rules! either {
+/// Does the same with each kind of socket.
+macro_rules! each {
     ($stream:expr, $socket:ident => $do:expr) => {
         match $stream.get_mut() {
             Stream::Tcp(socket) => {
                 let $socket = Pin::new(socket);
+                $do
+            }
+            Stream::Tls(socket) => {
+                let $socket = Pin::new(socket.as_mut());
                 $do
             }
             Stream::Unix(socket) => {
@@ -74,7 +108,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self, socket => socket.poll_read(cx, buf))
+        each!(self, socket => socket.poll_read(cx, buf))
     }
 }
 
@@ -84,7 +118,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        either!(self, socket => socket.poll_write(cx, buf))
+        each!(self, socket => socket.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -92,7 +126,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, socket => socket.poll_write_vectored(cx, bufs))
+        each!(self, socket => socket.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -100,10 +134,10 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, socket => socket.poll_flush(cx))
+        each!(self, socket => socket.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, socket => socket.poll_shutdown(cx))
+        each!(self, socket => socket.poll_shutdown(cx))
     }
 }

@@ -9,6 +9,12 @@ use super::Limits;
 /// What a client must move while it is waited for, in bytes a second.
 const BYTES_PER_SECOND_MIN: u64 = 1024;
 
+/// Bytes of frames that an HTTP/2 client may send which has no bodies to send: at all, for each of
+/// its requests, and one for so many that are written to it.
+const FRAMES_BYTES_MAX: u64 = 64 << 10;
+const FRAMES_BYTES_PER_REQUEST_MAX: u64 = 32 << 10;
+const WRITTEN_PER_FRAMES_BYTE: u64 = 4;
+
 /// What a connection did up to now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -46,6 +52,8 @@ pub(super) enum Why {
     SlowHead,
     /// A body is given or taken too slowly.
     Stalled,
+    /// Much is sent that is no request.
+    Flood,
     /// Nothing happens.
     Idle,
 }
@@ -59,6 +67,8 @@ pub(super) struct Watch {
     /// HTTP/2: other things than heads come between requests, and a response can wait for its
     /// client without the socket being blocked.
     multiplexed: bool,
+    /// Whether requests have no bodies, so that there is little to send.
+    bodiless: bool,
     begun: u64,
     /// Bytes read when the last request was seen under way.
     read: u64,
@@ -77,6 +87,7 @@ impl Watch {
             idle_timeout: limits.idle_timeout,
             stall_timeout: limits.stall_timeout,
             multiplexed,
+            bodiless: limits.strict_lines,
             begun: 0,
             read: 0,
             idle_since: since,
@@ -94,6 +105,9 @@ impl Watch {
 
     /// Looks at what a connection did up to `now`.
     pub(super) fn judge(&mut self, now: Instant, seen: Seen) -> Verdict {
+        if self.is_flood(seen) {
+            return Verdict::Cut(Why::Flood);
+        }
         if self.is_stalled(now, seen) {
             return Verdict::Cut(Why::Stalled);
         }
@@ -119,6 +133,15 @@ impl Watch {
             }
             (true, true) => Verdict::Cut(Why::Idle),
         }
+    }
+
+    /// Whether the client sends frames that mean next to nothing and cost us all the same: pings,
+    /// settings, empty data. What windows need is little beside what they let through.
+    fn is_flood(&self, seen: Seen) -> bool {
+        let granted = FRAMES_BYTES_MAX
+            .saturating_add(seen.begun.saturating_mul(FRAMES_BYTES_PER_REQUEST_MAX))
+            .saturating_add(seen.written / WRITTEN_PER_FRAMES_BYTE);
+        self.multiplexed && self.bodiless && seen.read > granted
     }
 
     /// Whether the client was waited for through a whole span and moved next to nothing in it.
@@ -215,6 +238,26 @@ mod tests {
         assert_eq!(watch(false, giving), (31, Verdict::Cut(Why::Stalled)));
         let window_shut = |_| Seen { begun: 1, under_way: 1, ..Seen::default() };
         assert_eq!(watch(true, window_shut), (31, Verdict::Cut(Why::Stalled)));
+    }
+
+    #[test]
+    fn who_sends_much_that_is_no_request_is_cut() {
+        let limits = Limits { strict_lines: true, ..Limits::default() };
+        let judge = |limits: &Limits, multiplexed, seen| {
+            Watch::new(limits, multiplexed, Instant::now()).judge(Instant::now(), seen)
+        };
+        // Each ping is answered by as many bytes.
+        let pings = Seen { read: 100 << 10, written: 100 << 10, begun: 0, ..Seen::default() };
+        assert_eq!(judge(&limits, true, pings), Verdict::Cut(Why::Flood));
+        let under_way = Seen { begun: 1, under_way: 1, ours: 1, read: 200 << 10, ..pings };
+        assert_eq!(judge(&limits, true, under_way), Verdict::Cut(Why::Flood));
+        // Windows that are opened for what comes; requests; and who has bodies to send.
+        let download = Seen { begun: 1, read: 1 << 20, written: 8 << 20, ..Seen::default() };
+        assert_eq!(judge(&limits, true, download), Verdict::Go);
+        let many = Seen { begun: 1000, read: 16 << 20, ..Seen::default() };
+        assert_eq!(judge(&limits, true, many), Verdict::Go);
+        assert_eq!(judge(&limits, false, pings), Verdict::Go);
+        assert_eq!(judge(&Limits::default(), true, pings), Verdict::Go);
     }
 
     #[test]

@@ -46,8 +46,12 @@ async fn misbehaving() -> (Server, SocketAddr, ListenerMetrics) {
     let address = listener.local_addr().unwrap();
     let listener = Listener::tcp(listener).unwrap();
     let metrics = Metrics::register(&Registry::new()).unwrap().of("gateway");
-    let manners =
-        Manners { patience: Some(Duration::from_millis(50)), bodies: false, public: false };
+    let manners = Manners {
+        patience: Some(Duration::from_millis(50)),
+        bodies: false,
+        public: false,
+        hsts: None,
+    };
     let of_listener = metrics.clone();
     let server = server::serve(listener, Limits::default(), metrics.clone(), move |client| {
         let service = service_fn(|request: Request<Incoming>| async move {

@@ -1,5 +1,7 @@
 //! HTTP/2: served without TLS, and no way around the limits.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -7,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Estuary, PATIENCE, bytes};
+use crate::harness::{Estuary, PATIENCE, Process, bytes, get, metric};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `GET http://a/` by HPACK's static table.
@@ -17,9 +19,12 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PRIORITY: u8 = 2;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const UNKNOWN: u8 = 0xfe;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -32,8 +37,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Sends frames until the node ends the connection; whether it said that it was too much.
-async fn flood(estuary: &Estuary, mut next: impl FnMut(u32) -> Vec<u8>) -> bool {
-    let stream = TcpStream::connect(estuary.gateway()).await.unwrap();
+async fn flood(address: SocketAddr, mut next: impl FnMut(u32) -> Vec<u8>) -> bool {
+    let stream = TcpStream::connect(address).await.unwrap();
     let (mut read, mut write) = stream.into_split();
     let send = async {
         let begin = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
@@ -99,22 +104,22 @@ async fn floods_end_the_connection_and_nothing_else() {
     let estuary = Estuary::start().await;
     let cid = estuary.add_block(&b"hello"[..]).await;
     let id = |n: u32| 2 * n + 1;
-    let reset = flood(&estuary, |n| {
+    let reset = flood(estuary.gateway(), |n| {
         let begin = frame(HEADERS, END_STREAM | END_HEADERS, id(n), HEAD);
         [begin, frame(RST_STREAM, 0, id(n), &8_u32.to_be_bytes())].concat()
     });
     assert!(reset.await, "rapid reset");
-    let endless = flood(&estuary, |n| match n {
+    let endless = flood(estuary.gateway(), |n| match n {
         0 => frame(HEADERS, END_STREAM, 1, HEAD),
         _ => frame(CONTINUATION, 0, 1, &[0x40, 1, b'x', 1, b'y'].repeat(1000)),
     });
     assert!(endless.await, "continuation");
-    let window_error = flood(&estuary, |n| match n {
+    let window_error = flood(estuary.gateway(), |n| match n {
         0 => frame(HEADERS, END_HEADERS, 1, HEAD),
         _ => frame(DATA, 0, 1, &[0; 16 << 10]),
     });
     window_error.await;
-    let streams = flood(&estuary, |n| match n {
+    let streams = flood(estuary.gateway(), |n| match n {
         0..200 => frame(HEADERS, END_HEADERS, id(n), HEAD),
         _ => frame(PING, 0, 0, &[0; 7]),
     });
@@ -149,4 +154,68 @@ async fn a_shut_window_holds_nothing_for_ever() {
     let cut = r#"estuary_http_connections_cut_total{listener="gateway",why="stalled"}"#;
     assert_eq!(estuary.metric(cut).await, 1.0);
     estuary.stop().await;
+}
+
+/// What a node of its own says of itself.
+async fn numbers(process: &Process) -> (f64, f64) {
+    let page = get(process.admin, "/metrics").await.text();
+    let memory = metric(&page, "process_resident_memory_bytes");
+    (memory, metric(&page, r#"estuary_http_connections_cut_total{listener="gateway",why="flood"}"#))
+}
+
+#[tokio::test]
+async fn frames_that_mean_nothing_are_cut_and_cost_little() {
+    const EMPTY: &str = "/ipfs/bafkqaaa";
+    let process = Process::spawn();
+    assert_eq!(get(process.gateway, EMPTY).await.status, StatusCode::OK);
+    let (memory, _) = numbers(&process).await;
+    // A request that never ends, and data for it that is none.
+    let empty_data = |n: u32| match n {
+        0 => frame(HEADERS, END_HEADERS, 1, HEAD),
+        _ => frame(DATA, 0, 1, &[]),
+    };
+    flood(process.gateway, |_| frame(PING, 0, 0, &[0; 8])).await;
+    flood(process.gateway, |_| frame(SETTINGS, 0, 0, &[])).await;
+    flood(process.gateway, |n| frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, n as u8])).await;
+    flood(process.gateway, |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 1])).await;
+    flood(process.gateway, |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])).await;
+    flood(process.gateway, |_| frame(UNKNOWN, 0, 0, &[])).await;
+    flood(process.gateway, empty_data).await;
+    let (after, cut) = numbers(&process).await;
+    assert!(cut >= 4.0, "{cut}");
+    assert!(after - memory < 32e6, "{memory} to {after}");
+    assert_eq!(get(process.gateway, EMPTY).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn headers_that_unpack_to_megabytes_are_refused() {
+    let process = Process::spawn();
+    let (memory, _) = numbers(&process).await;
+    // An entry of 4,000 bytes for the dynamic table, and references to it of one byte each.
+    let mut bomb = HEAD.to_vec();
+    bomb.extend([0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
+    bomb.extend([b'y'; 4000]);
+    bomb.extend([0xbe; 12_000]);
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (bomb, address) = (bomb.clone(), process.gateway);
+        clients.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let begin = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+            let head = frame(HEADERS, END_STREAM | END_HEADERS, 1, &bomb);
+            let refs =
+                frame(HEADERS, END_STREAM | END_HEADERS, 3, &[HEAD, &[0xbe; 16_000]].concat());
+            let _ = stream.write_all(&[begin, head, refs].concat()).await;
+            let mut answer = vec![0; 64 << 10];
+            // It answers, one way or the other.
+            assert!(stream.read(&mut answer).await.is_ok());
+        });
+    }
+    let all = async { while clients.join_next().await.is_some_and(|ended| ended.is_ok()) {} };
+    tokio::time::timeout(PATIENCE, all).await.expect("it does not answer");
+    let (after, _) = numbers(&process).await;
+    assert!(after - memory < 32e6, "{memory} to {after}");
+    let page = get(process.admin, "/metrics").await.text();
+    let served = r#"estuary_http_requests_total{listener="gateway",status="2xx"}"#;
+    assert_eq!(metric(&page, served), 0.0);
 }

@@ -41,9 +41,9 @@ pub(super) async fn ls(State(parts): State<Parts>, uri: Uri) -> Result<Response,
     let session = parts.retriever.session();
     let block = resolve(&parts.retriever, &session, &uri, "/ls/").await?;
     let lister = Lister::open(&block)?;
-    let lines = entries(parts.retriever.clone(), session, lister)
+    let lines = entries(parts.retriever.clone(), session.clone(), lister)
         .map(move |entry| {
-            let retriever = parts.retriever.clone();
+            let (retriever, session) = (parts.retriever.clone(), session.clone());
             async move { entry_line(&retriever, &session, &entry?).await }
         })
         .buffered(AT_ONCE)
@@ -83,15 +83,17 @@ fn entries(
     lister: Lister,
 ) -> impl Stream<Item = Result<Entry, FetchError>> + Send {
     futures_util::stream::try_unfold(
-        (retriever, lister),
-        move |(retriever, mut lister)| async move {
+        (retriever, session, lister),
+        |(retriever, session, mut lister): (Retriever, Session, Lister)| async move {
             loop {
                 match lister.step().map_err(unreadable)? {
                     ListStep::Need(cid) => {
                         let block = retriever.block(&cid, &session).await?;
                         lister.supply(&block).map_err(unreadable)?;
                     }
-                    ListStep::Entry(entry) => return Ok(Some((entry, (retriever, lister)))),
+                    ListStep::Entry(entry) => {
+                        return Ok(Some((entry, (retriever, session, lister))));
+                    }
                     ListStep::Done => return Ok(None),
                 }
             }
