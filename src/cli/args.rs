@@ -117,7 +117,7 @@ impl Command {
             Self::Add(_)
                 | Self::Import(_)
                 | Self::Key { command: Key::Create { .. } }
-                | Self::Name { command: Name::Put { .. } | Name::Resolve { .. } }
+                | Self::Name { command: Name::Put { .. } }
         )
     }
 }
