@@ -15,7 +15,7 @@ use crate::ipld::path::{self, Root, parse_cid};
 use crate::routing::{self, Name, Names};
 
 use super::error::Error;
-use super::request::{doubled_namespace, is_local_only, is_worker_of_all, path_error, with_query};
+use super::request::{doubled_namespace, is_local_only, is_worker_of_all, path_error};
 use super::site::{Origin, Place, Site};
 use super::{Config, Network, Peer, Request, escape};
 
@@ -307,7 +307,11 @@ fn url(
     let scheme = if secure { "https" } else { "http" };
     let mut url = format!("{scheme}://{label}.{}.{}", namespace.text(), gateway.authority());
     escape::uri(&mut url, path);
-    with_query(&url, query)
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        url.push('?');
+        escape::query(&mut url, query.as_bytes());
+    }
+    url
 }
 
 #[cfg(test)]

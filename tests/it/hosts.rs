@@ -208,3 +208,32 @@ async fn a_domain_that_is_not_allowed_is_no_site_and_is_not_asked_about() {
     assert_eq!(server.questions(), before);
     estuary.stop().await;
 }
+
+#[tokio::test]
+async fn content_and_what_changes_things_have_different_listeners() {
+    let estuary = Estuary::start().await;
+    let cid = estuary.add_block(&b"hello"[..]).await;
+    let site = format!("{cid}.ipfs.localhost");
+    for host in ["127.0.0.1", "localhost", "evil.example", site.as_str()] {
+        for path in
+            ["/content/stats", "/viewer", "/user/api-keys", "/metrics", "/readyz", "/status"]
+        {
+            let answer = at(&estuary, host, path).await;
+            assert_eq!(answer.status, 404, "{host}{path}");
+            assert_eq!(answer.header("set-cookie"), None);
+        }
+        let mut post = request(Method::POST, "/content/add");
+        post.headers_mut().insert("host", host.parse().unwrap());
+        assert_eq!(send(estuary.gateway(), post).await.status, 405, "{host}");
+    }
+    for host in ["127.0.0.1", site.as_str()] {
+        for path in [format!("/ipfs/{cid}"), format!("/ipfs/{cid}?format=raw")] {
+            let mut asked = request(Method::GET, &path);
+            asked.headers_mut().insert("host", host.parse().unwrap());
+            let answer = send(estuary.api(), asked).await;
+            assert_eq!(answer.status, 404, "{host}{path}");
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        }
+    }
+    estuary.stop().await;
+}

@@ -308,7 +308,7 @@ pub(super) fn with_query(target: &str, query: Option<&str>) -> String {
         whole.push_str(pair);
         whole.push('&');
     }
-    escape::uri(&mut whole, query);
+    escape::query(&mut whole, query.as_bytes());
     whole.push_str(fragment);
     whole
 }

@@ -385,6 +385,8 @@ async fn rules_that_cannot_be_read_are_the_site_s_fault_and_leave_its_files_alon
         .await;
     check(world.store.add_file(&large[..40_000], 100).unwrap(), "plain file").await;
     check(world.site(&[("a", "x")]), "plain file").await;
+    check(world.raw("/missing /%ff 200"), "cannot be read").await;
+    check(world.raw(format!("/:x {}", "/:x".repeat(3000))), "longer than").await;
     let gone = Block::sha2_256(codec::RAW, Bytes::from_static(b"/* /x")).unwrap();
     check(*gone.cid(), "cannot be had").await;
 }

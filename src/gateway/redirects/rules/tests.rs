@@ -154,6 +154,7 @@ fn the_query_of_the_request_goes_along_and_wins() {
     check("/a", None, "/a");
     check("/a", Some(""), "/a");
     check("/a", Some("x=1&y"), "/a?x=1&y");
+    check("/a", Some("x=%2f\"\u{e9}"), "/a?x=%2f%22%C3%A9");
     check("/a?x=0&z=2", Some("x=1"), "/a?z=2&x=1");
     check("/a?x=0#f", Some("y=1"), "/a?x=0&y=1#f");
     check("https://b.example/a?q=1", Some("q=2"), "https://b.example/a?q=2");

@@ -26,7 +26,10 @@ const LINES_AT_ONCE: usize = 256;
 
 /// `GET /ipfs/…`: the gateway.
 pub(super) async fn content(State(parts): State<Parts>, request: Request) -> Response {
-    parts.gateway.respond(request.map(drop), gateway::Peer::default()).await.map(Body::new)
+    let mut request = request.map(drop);
+    // The socket's client has no host to name, and means the path.
+    request.headers_mut().remove(header::HOST);
+    parts.gateway.respond(request, gateway::Peer::default()).await.map(Body::new)
 }
 
 /// `GET /stat/…`: what the path names.
