@@ -167,12 +167,14 @@ impl Gateway {
             listing_entries_max: self.listing_entries_max,
             range_bytes_max: self.range_bytes_max,
         };
-        let outcome = match responder.at_once() {
+        if responder.any_is_held() {
+            return Box::pin(responder.respond()).await.map(respond::unless_held);
+        }
+        match responder.at_once() {
             Some(outcome) => outcome,
             // Boxed, for what is answered at once need not pay for the room this takes.
             None => Box::pin(responder.respond()).await,
-        };
-        if responder.any_is_held() { outcome.map(respond::unless_held) } else { outcome }
+        }
     }
 }
 
