@@ -302,12 +302,15 @@ impl Gateway {
             listing_entries_max: self.listing_entries_max,
             range_bytes_max: self.range_bytes_max,
         };
-        let outcome = match responder.at_once() {
+        if responder.any_is_held() {
+            let outcome = Box::pin(self.with_redirects(responder)).await;
+            return outcome.map(respond::unless_held);
+        }
+        match responder.at_once() {
             Some(outcome) => outcome.map(timing::at_once),
             // Boxed, for what is answered at once need not pay for the room this takes.
             None => Box::pin(self.with_redirects(responder)).await,
-        };
-        if responder.any_is_held() { outcome.map(respond::unless_held) } else { outcome }
+        }
     }
 
     /// Answers, by the rules of the site where the path does not exist.

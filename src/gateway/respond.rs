@@ -154,20 +154,21 @@ impl<'a> Responder<'a> {
     fn not_modified(&self, named: &Named) -> Option<Response<Body>> {
         let request = self.request;
         let held = request.wants.if_none_match.as_ref()?;
-        let (etag, kind) = match request.wants.format {
-            Format::IpnsRecord => return None,
+        let mut kind = headers::Kind::Content;
+        let etag = match request.wants.format {
+            Format::Default if preview::is_wanted(request, &named.terminus) => {
+                kind = headers::Kind::Page;
+                preview::etag(named)
+            }
             Format::Tar => {
                 tar::check(&named.terminus).ok()?;
-                (tar::etag(named), headers::Kind::Content)
+                tar::etag(named)
             }
-            Format::Codec(wanted) => {
-                block::check_codec(&named.terminus, wanted).ok()?;
-                (block::etag(request.wants.format, named), headers::Kind::Content)
+            Format::IpnsRecord => return None,
+            Format::Codec(wanted) if block::check_codec(&named.terminus, wanted).is_err() => {
+                return None;
             }
-            Format::Default if preview::is_wanted(request, &named.terminus) => {
-                (preview::etag(named), headers::Kind::Page)
-            }
-            format => (block::etag(format, named), headers::Kind::Content),
+            format => block::etag(format, named),
         };
         if headers::matches(held, &etag) {
             return Some(not_modified(request, named, etag, kind));
