@@ -10,6 +10,8 @@ PEERS_HOME = Path(os.environ.get("PEERS_HOME", Path.home() / ".cache/estuary-pee
 BIN = os.environ.get("ESTUARY", str(Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release/estuary"))
 START_SECONDS = 60
 MIB = 1 << 20
+# Told to end, a script still ends what it started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Failed(Exception):
