@@ -3,12 +3,12 @@
 #   install.sh [NAME...]     names: kubo car load browser (default: kubo car load); --list prints versions only
 # Goes to ${PEERS_HOME:-$HOME/.cache/estuary-peers}: bin/, node_modules/. Versions: versions.env. Running it again does nothing for
 # what is there in that version. One line for each: name, version, seconds. Needs Go, npm, python3 and jq (installed when missing);
-# `load` (wrk, nginx, promtool, strace) and `browser` (Chromium) need root for apt-get. What cannot be had is named with its reason, and the exit
+# `load` (wrk, nginx, Varnish, promtool, strace) and `browser` (Chromium) need root for apt-get. What cannot be had is named with its reason, and the exit
 # status is 1.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 mkdir -p "$PEERS_HOME/bin" "$PEERS_HOME/stamp" "$PEERS_HOME/log"
-load=(wrk nginx-light prometheus strace)
+load=(wrk nginx-light varnish prometheus strace)
 browser=(chromium fonts-dejavu-core)
 
 fresh() { # fresh NAME WANTED: installed in that version already? Debian's packages are asked of dpkg: they lie outside PEERS_HOME
