@@ -18,17 +18,11 @@ SLICE = MIB
 os.environ["PATH"] += ":/usr/sbin"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def nginx(work, gateway):
     """nginx with three servers: a plain cache, one that revalidates after a second, one of slices. Yields what to stop and the three addresses."""
     folder, upstream = work / "nginx", urllib.parse.urlsplit(gateway).netloc
     folder.mkdir()
-    ports = [free_port() for _ in range(3)]
+    ports = [estuary.free_port() for _ in range(3)]
     temp = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     cached = f"proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $http_host; proxy_cache one; add_header X-Cache $upstream_cache_status always;"
     # `any` is a trap that many set: what must not be kept says so itself.
@@ -54,7 +48,7 @@ def varnish(work, gateway):
     """Varnish with two sites: as it is, and, below the port of the second, with a lifetime of a second."""
     folder, upstream = work / "varnish", urllib.parse.urlsplit(gateway)
     folder.mkdir()
-    ports = [free_port(), free_port()]
+    ports = [estuary.free_port(), estuary.free_port()]
     (folder / "default.vcl").write_text(f"""vcl 4.1;
 import std;
 backend node {{ .host = "{upstream.hostname}"; .port = "{upstream.port}"; }}

@@ -2,7 +2,7 @@
 
 The binary is $ESTUARY, or target/release/estuary. Nodes listen on free ports of 127.0.0.1 and are found by `estuary status`.
 """
-import hashlib, http.client, json, os, shutil, signal, subprocess, sys, tempfile, time, urllib.parse
+import hashlib, http.client, json, os, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.parse
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
@@ -46,6 +46,13 @@ def need_binary():
 def scratch(name):
     """A new folder that the caller removes; below $SCRATCH where the usual one is too small."""
     return Path(tempfile.mkdtemp(prefix=f"estuary-{name}-", dir=os.environ.get("SCRATCH")))
+
+
+def free_port():
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def raw_cid(data):
