@@ -183,7 +183,7 @@ def odd(add):
                    "/ipfs/{tree}/%zz", "/ipfs/ipfs/{leaf}", "/ipfs/ipfs/{tree}/hello.txt?a=b", "/ipfs/ipns/docs.example.org/hello.txt", "/ipns/ipns/docs.example.org", "/ipns/ipfs/{leaf}", "/ipfs/ipfs/notacid",
                    "/nothing", "/version", "/api/v0/id", "/robots.txt", "/favicon.ico", "/ipfs/{leaf-upper}", "/ipfs/{leaf-base58}", "/ipfs/{leaf-base16}", "/ipfs/{leaf-base64url}", "/ipfs/{leaf-pb}", "/ipfs/{tree-raw}", "/ipfs/{tree-unknown-codec}",
                    "/ipfs/bafkqaaa/", "/ipfs/bafkqaaa?format=car", "/ipfs/bafyaagakbyeaeeqiamiwmyrtanrdkzbzgyfrqbqbaa", "/ipfs/{tree}%2Fhello.txt", "/ipfs/{tree}/hello.txt?", "/ipfs/{tree}/hello.txt?a=%zz", "/ipfs/{tree}?a=b&c=d",
-                   "/ipfs/{tree}/a?x=y%20z", "/ipfs/{leaf}#fragment", "/ipfs/{tree}/site?a=b", "/ipfs/{tree}/site?go-get=1", "/IPFS/{leaf}"):
+                   "/ipfs/{tree}/a?x=y%20z", "/ipfs/{tree}/site?a=b", "/ipfs/{tree}/site?go-get=1", "/IPFS/{leaf}"):
         add.both(target)
         add.add(target, Accept=BROWSER)
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"):
@@ -413,11 +413,15 @@ def form(answer):
 
 
 def compare(method, got, want):
-    """What differs: (field, ours, Kubo's)."""
+    """What differs: (field, ours, Kubo's). Where the status is the same it stands before the field."""
     if got.status != want.status:
         return [("status", got.status, want.status)]
     if isinstance(want.status, str):
         return []
+    return [(f"{want.status} {field}", ours, theirs) for field, ours, theirs in compare_content(method, got, want)]
+
+
+def compare_content(method, got, want):
     found, failed, page = [], want.status >= 400, want.page or got.page
     for name in HEADERS:
         # The length of pages and errors is that of their words; that of a CAR is not known at its start.
@@ -430,7 +434,7 @@ def compare(method, got, want):
         return found
     if failed and not page:
         if "text/html" in want.type or "text/html" in got.type or not got.body:
-            if got.body != want.body and form(got) != form(want): found.append(("error form", form(got), form(want)))
+            if got.body != want.body and form(got) != form(want): found.append(("error-form", form(got), form(want)))
         return found
     if page:
         if got.page != want.page: found.append(("page", got.page, want.page))
@@ -439,21 +443,20 @@ def compare(method, got, want):
         if "vnd.ipld.car" in want.type:
             ours, theirs = kubo_peer.car_sections(got.body), kubo_peer.car_sections(want.body)
             if not ours or not theirs: found.append(("body", "no CAR" if not ours else "a CAR", "no CAR" if not theirs else "a CAR"))
-            elif sorted(ours[1:]) == sorted(theirs[1:]) and ours[1:] != theirs[1:]: found.append(("block order", "another order", f"{len(theirs) - 1} blocks"))
+            elif sorted(ours[1:]) == sorted(theirs[1:]) and ours[1:] != theirs[1:]: found.append(("block-order", "another order", f"{len(theirs) - 1} blocks"))
             elif ours[1:] != theirs[1:]: found.append(("blocks", len(ours) - 1, len(theirs) - 1))
-            else: found.append(("CAR header", ours[0].hex(), theirs[0].hex()))
+            else: found.append(("car-header", ours[0].hex(), theirs[0].hex()))
         elif "x-tar" in want.type:
             ours, theirs = tar(got.body), tar(want.body)
             if ours != theirs:
                 odd = [str(entry)[:120] for entry in ours if entry not in theirs][:2], [str(entry)[:120] for entry in theirs if entry not in ours][:2]
-                found.append(("tar entries", f"{len(ours)}: {odd[0]}", f"{len(theirs)}: {odd[1]}"))
+                found.append(("tar-entries", f"{len(ours)}: {odd[0]}", f"{len(theirs)}: {odd[1]}"))
         else: found.append(("body", f"{len(got.body)} bytes {got.body[:60]!r}", f"{len(want.body)} bytes {want.body[:60]!r}"))
     return found
 
 
 class Allowed:
-    """differential.allow: sections `[sentence of the documentation]` of lines `FIELD REGEX`; both are regular expressions. FIELD is all of the field's name;
-    REGEX is searched in `METHOD TARGET HEADER=VALUE… | FIELD: OURS -> KUBO'S`."""
+    """differential.allow, which says what it holds."""
 
     def __init__(self):
         self.rules, self.counts, reason = [], collections.Counter(), None
@@ -464,13 +467,13 @@ class Allowed:
                 continue
             check(reason and " " in line, f"{ALLOW.name}:{number}: a reason first, then FIELD REGEX")
             field, regex = line.split(" ", 1)
-            self.rules.append((reason, re.compile(field.replace("~", " ")), re.compile(regex), line))
+            self.rules.append((reason, re.compile(field), re.compile(regex), line))
         self.used = collections.Counter()
 
     def reason(self, label, field, got, want):
         text = f"{label} | {field}: {got} -> {want}"
         for reason, fields, regex, line in self.rules:
-            if fields.fullmatch(field) and regex.search(text):
+            if fields.fullmatch(field.split(" ", 1)[-1]) and regex.search(text):
                 self.used[line] += 1
                 self.counts[reason] += 1
                 return reason
@@ -680,7 +683,8 @@ def from_base58(text):
     return number.to_bytes(34, "big")
 
 
-try:
-    main()
-except Failed as failed:
-    sys.exit(f"differential: FAILED: {failed}")
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as failed:
+        sys.exit(f"differential: FAILED: {failed}")
