@@ -10,7 +10,7 @@ use estuary::cache::{self, BlockCache};
 use estuary::gateway::{self, Gateway};
 use estuary::metrics::Registry;
 use estuary::retrieval::{self, Retriever};
-use estuary::routing::Names;
+use estuary::routing::{self, Names};
 use estuary::testing::MemoryBlockstore;
 use http_body_util::BodyExt;
 
@@ -23,7 +23,9 @@ fn gateway(store: MemoryBlockstore) -> Result<Gateway, Failure> {
     let config = retrieval::Config::default();
     let metrics = retrieval::Metrics::register(&registry)?;
     let retriever = Retriever::new(cache, Arc::new(store), Vec::new(), config, &metrics);
-    let parts = gateway::Parts { retriever, names: Names::default() };
+    let metrics = routing::Metrics::register(&registry)?;
+    let names = Names::new(routing::Parts::default(), metrics);
+    let parts = gateway::Parts { retriever, names };
     let metrics = gateway::Metrics::register(&registry)?;
     Ok(Gateway::new(parts, &gateway::Config::default(), &metrics))
 }

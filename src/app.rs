@@ -22,7 +22,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::retrieval::{self, Retriever};
-use crate::routing::Names;
+use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -79,6 +79,9 @@ pub enum Error {
     /// The store did not open or close.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What names are resolved by cannot be had.
+    #[error(transparent)]
+    Names(#[from] routing::Error),
     /// There is no randomness to be had for the console's token.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -95,6 +98,7 @@ pub struct App {
     registry: Registry,
     store: Store,
     retriever: Retriever,
+    names: Names,
     gateway: Gateway,
     accounts: Accounts,
     upload: Upload,
@@ -129,7 +133,11 @@ impl App {
         let sources = Vec::new();
         let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics);
 
-        let parts = gateway::Parts { retriever: retriever.clone(), names: Names::default() };
+        let metrics = routing::Metrics::register(&registry)?;
+        let (section, offline) = (&config.routing, config.offline);
+        let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
+        let names = Names::new(parts, metrics);
+        let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
         let gateway = Gateway::new(parts, &config.gateway, &metrics);
         let accounts = Accounts::new(db.clone());
@@ -148,6 +156,7 @@ impl App {
             registry,
             store,
             retriever,
+            names,
             gateway,
             accounts,
             upload,
@@ -165,6 +174,7 @@ impl App {
             upload: self.upload.clone(),
             store: self.store.clone(),
             retriever: self.retriever.clone(),
+            names: self.names.clone(),
             gateway: self.gateway.clone(),
             accounts: self.accounts.clone(),
             readiness: Arc::clone(&self.readiness),

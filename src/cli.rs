@@ -10,6 +10,7 @@ mod error;
 mod get;
 mod keep;
 mod key;
+mod name;
 mod output;
 mod read;
 
@@ -82,6 +83,7 @@ async fn dispatch(args: Args, node: &Node) -> Result<(), Error> {
         Command::Scrub => keep::scrub(node, out).await,
         Command::Backup { dir } => keep::backup(node, &dir, out).await,
         Command::Key { command } => key::key(node, command, out).await,
+        Command::Name { command } => name::name(node, command, out).await,
         Command::Status => keep::status(node, out).await,
         // These need no node: `parse` sends them elsewhere.
         Command::Serve | Command::CheckConfig | Command::Completions { .. } => Ok(()),

@@ -8,7 +8,7 @@ mod paths;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blockstore, cache, db, gateway, http, retrieval, upload};
+use crate::{blockstore, cache, db, gateway, http, retrieval, routing, upload};
 
 pub use load::{Error, Loaded, Origin, Overrides, load};
 pub use log::{Format as LogFormat, Log};
@@ -34,6 +34,8 @@ pub struct Config {
     pub blockstore: blockstore::Config,
     /// Finding blocks.
     pub retrieval: retrieval::Config,
+    /// Names.
+    pub routing: routing::Config,
     /// Uploads.
     pub upload: upload::Config,
     /// The database.

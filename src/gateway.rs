@@ -5,11 +5,13 @@
 
 mod body;
 mod error;
+pub mod error_page;
 mod escape;
 mod headers;
 mod hostname;
 mod metrics;
 mod network;
+mod page;
 mod read_ahead;
 mod request;
 mod resolve;
@@ -51,11 +53,20 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
+    /// Largest file of which ranges are served, in bytes; of larger ones a range is refused with
+    /// 501. Some CDNs turn a range of such a file into a request for all of it.
+    pub range_bytes_max: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, url: None, trusted_proxies: Vec::new(), listing_entries_max: 1000 }
+        Self {
+            listen: None,
+            url: None,
+            trusted_proxies: Vec::new(),
+            listing_entries_max: 1000,
+            range_bytes_max: 5 << 30,
+        }
     }
 }
 
@@ -88,6 +99,7 @@ pub struct Gateway {
     trusted_proxies: Arc<[Network]>,
     counters: Counters,
     listing_entries_max: usize,
+    range_bytes_max: u64,
 }
 
 impl Gateway {
@@ -100,6 +112,7 @@ impl Gateway {
             trusted_proxies: config.trusted_proxies.as_slice().into(),
             counters: Counters::new(metrics),
             listing_entries_max: config.listing_entries_max.max(1),
+            range_bytes_max: config.range_bytes_max,
         }
     }
 
@@ -114,8 +127,7 @@ impl Gateway {
     pub async fn respond(&self, request: Request, peer: Peer) -> Response<Body> {
         let mut format = None;
         let outcome = self.answer(&request, peer, &mut format).await;
-        let head = request.method() == http::Method::HEAD;
-        let response = outcome.unwrap_or_else(|error| error.response(head));
+        let response = outcome.unwrap_or_else(|error| error.response(&request, format));
         self.counters.responded(format, response.status());
         response
     }
@@ -131,16 +143,25 @@ impl Gateway {
             Parsed::Content(asked) => asked,
             Parsed::Options => return Ok(options()),
             Parsed::Redirect(location) => return respond::redirect(&location),
+            Parsed::Found(location) => return respond::found(&location),
         };
         *format = Some(asked.wants.format);
+        if asked.wants.format == Format::IpnsRecord {
+            return respond::ipns_record::ipns_record(&self.parts.names, &asked);
+        }
         let content = match &asked.root {
             Root::Cid(cid) => {
                 let cid = *cid;
                 asked.at(cid)
             }
             Root::Name(name) => {
-                let deadline = self.parts.retriever.session().deadline();
-                let resolved = Box::pin(self.parts.names.resolve(name, deadline)).await?;
+                let names = &self.parts.names;
+                let resolved = if asked.wants.local_only {
+                    Box::pin(names.resolve_at_hand(name)).await?
+                } else {
+                    let deadline = self.parts.retriever.session().deadline();
+                    Box::pin(names.resolve(name, deadline)).await?
+                };
                 asked.at_name(resolved)
             }
         };
@@ -153,12 +174,14 @@ impl Gateway {
             streams: &self.counters.streams,
             request,
             listing_entries_max: self.listing_entries_max,
+            range_bytes_max: self.range_bytes_max,
         };
-        match responder.at_once() {
+        let outcome = match responder.at_once() {
             Some(outcome) => outcome,
             // Boxed, for what is answered at once need not pay for the room this takes.
             None => Box::pin(responder.respond()).await,
-        }
+        };
+        if responder.any_is_held() { outcome.map(respond::unless_held) } else { outcome }
     }
 }
 

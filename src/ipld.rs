@@ -12,7 +12,7 @@ pub mod dag_cbor;
 pub mod dag_json;
 pub mod dag_pb;
 pub mod path;
-mod protobuf;
+pub(crate) mod protobuf;
 pub mod unixfs;
 pub mod walk;
 

@@ -1,7 +1,9 @@
 //! Fakes for the traits of [`crate::block`], and a little content to play with.
 
 pub mod crash;
+pub mod dns;
 pub mod faults;
+pub mod ipns;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

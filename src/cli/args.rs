@@ -85,6 +85,12 @@ pub enum Command {
         #[command(subcommand)]
         command: Key,
     },
+    /// Put, show and remove records of names (IPNS), and resolve names
+    Name {
+        /// What to do with names
+        #[command(subcommand)]
+        command: Name,
+    },
     /// Say how the running node does
     Status,
     /// Print completions for a shell
@@ -98,7 +104,13 @@ impl Command {
     /// Whether it makes sense where there is no store yet, and so makes one.
     #[must_use]
     pub fn makes_store(&self) -> bool {
-        matches!(self, Self::Add(_) | Self::Import(_) | Self::Key { command: Key::Create { .. } })
+        matches!(
+            self,
+            Self::Add(_)
+                | Self::Import(_)
+                | Self::Key { command: Key::Create { .. } }
+                | Self::Name { command: Name::Put { .. } | Name::Resolve { .. } }
+        )
     }
 }
 
@@ -193,6 +205,38 @@ pub enum Key {
     Revoke {
         /// The key's id, or its text
         key: String,
+    },
+}
+
+/// What can be done with names.
+#[derive(Debug, Subcommand)]
+pub enum Name {
+    /// Keep a signed record, so that its name resolves here
+    Put {
+        /// The name: k51…, 12D3…, or another form of the key
+        name: String,
+        /// The record's file; `-` for standard input
+        file: PathBuf,
+    },
+    /// Write a record as it is
+    Get {
+        /// The name
+        name: String,
+        /// The file to write [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// List records: name, sequence, end, value
+    Ls,
+    /// Forget a record, its sequence too
+    Rm {
+        /// The name
+        name: String,
+    },
+    /// Say what content a name stands for
+    Resolve {
+        /// A name: a key, or a domain with a DNSLink
+        name: String,
     },
 }
 

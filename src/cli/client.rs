@@ -134,6 +134,14 @@ impl Node {
         if let Some(kind) = kind {
             request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().map_err(unsendable)?);
         }
+        self.json_of(request).await
+    }
+
+    /// Puts a request and reads an answer in JSON.
+    pub(super) async fn json_of<T: DeserializeOwned>(
+        &self,
+        request: Request<Body>,
+    ) -> Result<T, Error> {
         parse(&read_whole(self.send(request).await?).await?)
     }
 }
@@ -181,7 +189,8 @@ pub(super) fn pieces(body: Body) -> impl Stream<Item = Result<Bytes, Error>> + U
     body.into_data_stream().map(|piece| piece.map_err(|error| Error::Answer(error.to_string())))
 }
 
-async fn read_whole(response: Response<Body>) -> Result<Bytes, Error> {
+/// An answer's body, which is short.
+pub(super) async fn read_whole(response: Response<Body>) -> Result<Bytes, Error> {
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     Ok(body.map_err(|error| Error::Answer(error.to_string()))?.to_bytes())
 }

@@ -1,5 +1,7 @@
 //! What the types of a configuration do not say. Pure.
 
+use crate::routing::NameMap;
+
 use super::Config;
 
 /// A value that makes no sense.
@@ -38,6 +40,14 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         let why = "names such as box.local or box.local:3004 are wanted";
         return Err(wrong("api.hosts", format!("{name:?}"), why));
     }
+    if let Err(error) = NameMap::parse(&config.routing.names) {
+        let names = format!("{:?}", config.routing.names);
+        return Err(wrong("routing.names", names, error.to_string()));
+    }
+    if let Err(error) = config.routing.check_resolvers() {
+        let resolvers = format!("{:?}", config.routing.resolvers);
+        return Err(wrong("routing.resolvers", resolvers, error.to_string()));
+    }
     config.log.check().map_err(|why| {
         let why = format!("{why}; use error, warn, info, debug or trace");
         wrong("log.level", format!("{:?}", config.log.level), why)
@@ -46,10 +56,12 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
 
 /// Numbers and what they may be.
 fn ranges(config: &Config) -> Result<(), Wrong> {
-    let Config { gateway, http, retrieval, upload, db, .. } = config;
+    let Config { gateway, http, retrieval, routing, upload, db, .. } = config;
     let count = |number: usize| number as u64;
     let ranges = [
         ("gateway.listing_entries_max", count(gateway.listing_entries_max), 1, 100_000),
+        // What stands in one block is never over it.
+        ("gateway.range_bytes_max", gateway.range_bytes_max, 2 << 20, u64::MAX),
         ("http.grace_ms", http.grace_ms, 0, DAY_MS),
         ("http.connections_max", count(http.connections_max), 1, 1_000_000),
         ("http.requests_max", count(http.requests_max), 1, 1_000_000),
@@ -61,6 +73,7 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),
+        ("routing.ttl_s_max", routing.ttl_s_max, 0, 31_536_000),
         ("upload.bytes_max", upload.bytes_max, 1, u64::MAX),
         ("upload.concurrent_max", count(upload.concurrent_max), 1, 10_000),
         ("db.cache_bytes_max", db.cache_bytes_max, 1 << 20, u64::MAX),

@@ -150,9 +150,13 @@ impl Settings {
         Ok(())
     }
 
-    /// `ESTUARY_SECTION__KEY`, and `ESTUARY_OFFLINE`. Others with our prefix are left alone: those
+    /// `IPFS_NS_MAP`, `ESTUARY_SECTION__KEY`, and `ESTUARY_OFFLINE`. Others with our prefix are left alone: those
     /// who run containers set some of their own.
     fn read_environment(&mut self, environment: &Environment) -> Result<(), Error> {
+        if let Some((variable, entries)) = environment.name_map() {
+            let origin = Origin::Variable(variable.to_owned());
+            self.set("routing.names", [list(&entries.to_string_lossy())], origin)?;
+        }
         for (variable, name, value) in environment.own() {
             let name = name.to_ascii_lowercase();
             let key = match name.split_once("__") {
@@ -231,9 +235,14 @@ fn readings(text: &OsString) -> Vec<Value> {
         _ => {}
     }
     readings.push(Value::String(text.clone().into_owned()));
-    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-    readings.push(items.map(|item| Value::String(item.to_owned())).collect::<Vec<_>>().into());
+    readings.push(list(&text));
     readings
+}
+
+/// What stands between commas.
+fn list(text: &str) -> Value {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items.map(|item| Value::String(item.to_owned())).collect::<Vec<_>>().into()
 }
 
 #[cfg(test)]

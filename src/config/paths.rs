@@ -34,6 +34,12 @@ impl Environment {
         })
     }
 
+    /// The names that other gateways take from the environment as well, and their variable.
+    pub(super) fn name_map(&self) -> Option<(&str, &OsString)> {
+        let (name, value) = self.0.get_key_value(NAME_MAP)?;
+        (!value.is_empty()).then_some((name.as_str(), value))
+    }
+
     /// Where this platform keeps a user's data.
     pub(super) fn data_dir(&self) -> Option<PathBuf> {
         if cfg!(target_os = "macos") {
@@ -47,3 +53,5 @@ impl Environment {
 
 /// What the names of our variables begin with.
 const PREFIX: &str = "ESTUARY_";
+/// Names and what they stand for, with commas between.
+const NAME_MAP: &str = "IPFS_NS_MAP";

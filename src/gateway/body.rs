@@ -10,6 +10,8 @@ use super::error::Error;
 use super::metrics::Streams;
 use super::respond::car::CarBody;
 use super::respond::file::FileBody;
+use super::respond::multipart::MultipartBody;
+use super::respond::tar::TarBody;
 
 /// A body: nothing, bytes at hand, or a stream that gets its blocks as it goes. A stream that fails
 /// ends in an error, so that the connection is cut and nobody takes the part for the whole.
@@ -22,6 +24,8 @@ enum Kind {
     Full(Bytes),
     File(Box<FileBody>, Streams),
     Car(Box<CarBody>, Streams),
+    Multipart(Box<MultipartBody>, Streams),
+    Tar(Box<TarBody>, Streams),
     /// The stream failed, and what came before may still be on its way to the client.
     Failed(Error),
 }
@@ -46,6 +50,14 @@ impl Body {
 
     pub(super) fn car(car: CarBody, streams: Streams) -> Self {
         Self(Kind::Car(Box::new(car), streams))
+    }
+
+    pub(super) fn multipart(parts: MultipartBody, streams: Streams) -> Self {
+        Self(Kind::Multipart(Box::new(parts), streams))
+    }
+
+    pub(super) fn tar(tar: TarBody, streams: Streams) -> Self {
+        Self(Kind::Tar(Box::new(tar), streams))
     }
 }
 
@@ -72,6 +84,8 @@ impl http_body::Body for Body {
             }
             Kind::File(file, streams) => (file.poll_next(cx), streams),
             Kind::Car(car, streams) => (car.poll_next(cx), streams),
+            Kind::Multipart(parts, streams) => (parts.poll_next(cx), streams),
+            Kind::Tar(tar, streams) => (tar.poll_next(cx), streams),
         };
         match next {
             Poll::Pending => Poll::Pending,
@@ -101,7 +115,8 @@ impl http_body::Body for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::File(file, _) => SizeHint::with_exact(file.bytes_left()),
-            Kind::Car(..) | Kind::Failed(_) => SizeHint::default(),
+            Kind::Multipart(parts, _) => SizeHint::with_exact(parts.bytes_left()),
+            Kind::Car(..) | Kind::Tar(..) | Kind::Failed(_) => SizeHint::default(),
         }
     }
 }

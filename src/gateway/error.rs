@@ -2,12 +2,17 @@
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
+use percent_encoding::percent_decode_str;
+
 use crate::block::{Cid, FetchError, StoreError};
+use crate::db;
 use crate::ipld::Error as IpldError;
 use crate::routing;
 
 use super::body::Body;
-use super::headers;
+use super::error_page::{self, Advice};
+use super::request::Format;
+use super::{Request, headers, page};
 
 /// Why a request was not answered with content.
 #[derive(Debug, thiserror::Error)]
@@ -48,11 +53,16 @@ pub enum Error {
         /// The format that was asked for.
         format: &'static str,
     },
-    /// A format that is understood but not served.
-    #[error("format={0} is not served here")]
-    NotServed(&'static str),
+    /// A part of a file that is too large for parts of it to be served.
+    #[error("ranges are served of files up to {0} bytes; use ?format=raw for its blocks")]
+    RangeOfLarge(u64),
+    /// A name that would lead whoever unpacks a TAR out of it.
+    #[error("the name {0:?} leads out of the archive, or to what is in it already")]
+    OutsideArchive(Box<str>),
     /// A record was asked for where there is content.
-    #[error("ipns-record is for /ipns/{{name}}, not for content under /ipfs/")]
+    #[error(
+        "ipns-record is for /ipns/{{key}} alone: not for a path below it, nor for a domain, nor for content under /ipfs/"
+    )]
     RecordOfContent,
     /// The range has no byte of the content.
     #[error("the range is not satisfiable: the content has {0} bytes")]
@@ -102,9 +112,11 @@ impl Error {
             | Self::ServiceWorker
             | Self::RecordOfContent => StatusCode::BAD_REQUEST,
             Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
-            Self::NotServed(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::RangeOfLarge(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Index | Self::Content(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Index | Self::Content(_) | Self::OutsideArchive(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Path { error: IpldError::NoLink { .. }, .. } => StatusCode::NOT_FOUND,
             Self::Path { error: IpldError::NotALink(_), .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Path { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -114,14 +126,59 @@ impl Error {
         }
     }
 
-    /// The whole response: one plain line that names the problem, never to be cached.
-    pub(super) fn response(&self, head: bool) -> Response<Body> {
+    /// What is said of it in public: one line. What failed on our disk or behind a source is for
+    /// the log.
+    fn public(&self) -> String {
+        match self {
+            Self::Fetch(FetchError::Store(error)) => {
+                tracing::error!(%error, "the store failed a gateway request");
+                "the gateway's own store failed".to_owned()
+            }
+            Self::Name(routing::Error::Db(error)) => {
+                tracing::error!(%error, "the records of names failed a gateway request");
+                "the gateway's own store failed".to_owned()
+            }
+            Self::Fetch(FetchError::Unavailable(reason)) => {
+                tracing::debug!(%reason, "a source was unavailable");
+                "the source of this content is unavailable".to_owned()
+            }
+            other => error_page::plain(&other.to_string()),
+        }
+    }
+
+    /// What may help whoever made `request`.
+    fn advice(&self, request: &Request) -> Vec<Advice> {
+        let mut advice = Vec::new();
+        if matches!(self.status().as_u16(), 429 | 502..=504) {
+            advice.push(Advice::Go(String::new(), "Try again".into()));
+        }
+        match self {
+            Self::Path { error: IpldError::NoLink { name, .. }, .. } => {
+                advice.extend(nearby(request.uri().path(), name));
+            }
+            Self::NotAcceptable { .. } | Self::RangeOfLarge(_) | Self::Content(_) => {
+                advice.push(Advice::Go("?format=raw".into(), "Its block as it is".into()));
+            }
+            Self::Fetch(FetchError::NotFound(cid) | FetchError::Timeout(cid, _))
+            | Self::NotCached(cid) => {
+                advice.push(Advice::Copy("The CID that is missing".into(), cid.to_string()));
+                let who = "To see who provides it, ask any IPFS node";
+                advice.push(Advice::Copy(who.into(), format!("ipfs routing findprovs {cid}")));
+            }
+            _ => {}
+        }
+        advice
+    }
+
+    /// The whole response, never to be cached: one plain line that names the problem, or a page
+    /// where a browser asks for what it would have shown.
+    pub(super) fn response(&self, request: &Request, format: Option<Format>) -> Response<Body> {
         let status = self.status();
         let mut headers = HeaderMap::with_capacity(16);
         headers::put_cors(&mut headers);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers::put_nosniff(&mut headers);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
         match self {
             Self::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(headers::METHODS));
@@ -136,24 +193,64 @@ impl Error {
         if matches!(status.as_u16(), 429 | 502..=504) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
         }
-        let text = match self {
-            // What failed on our disk is for the log, not for the public.
-            Self::Fetch(FetchError::Store(error)) => {
-                tracing::error!(%error, "the store failed a gateway request");
-                "the gateway's own store failed\n".to_owned()
-            }
-            other => format!("{other}\n"),
+        let for_programs =
+            matches!(format, Some(Format::Raw | Format::Car(_) | Format::IpnsRecord));
+        let text = if !for_programs && error_page::is_wanted(request.headers()) {
+            headers.insert(header::CONTENT_TYPE, page::MEDIA_TYPE);
+            headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
+            error_page::render(status, &self.public(), &self.advice(request))
+        } else {
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            headers.insert(header::CONTENT_TYPE, plain);
+            format!("{}\n", self.public())
         };
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+        let head = request.method() == http::Method::HEAD;
         let body = if head { Body::empty() } else { Body::full(text) };
         headers::response(status, headers, body)
     }
 }
 
+/// Links to what is still there of a URL path in which `missing` is not: the folder that lacks it,
+/// and the root.
+fn nearby(path: &str, missing: &str) -> Vec<Advice> {
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let in_namespace = matches!(segments.first(), Some(&("ipfs" | "ipns")));
+    let root = if in_namespace { 2.min(segments.len()) } else { 0 };
+    let is_it = |segment: &&str| percent_decode_str(segment).decode_utf8_lossy() == missing;
+    let below = segments.iter().skip(root).position(is_it).unwrap_or(0);
+    let link = |count: usize| {
+        let kept: String =
+            segments.iter().take(count).map(|segment| format!("/{segment}")).collect();
+        format!("{kept}/")
+    };
+    let mut links = vec![Advice::Go(link(root), "The root of this content".into())];
+    if below > 0 {
+        let parent = Advice::Go(link(root + below), "The folder that lacks it".into());
+        links.insert(0, parent);
+    }
+    links
+}
+
 fn name_status(error: &routing::Error) -> StatusCode {
+    use routing::Error as E;
+
     match error {
-        routing::Error::Malformed { .. } => StatusCode::BAD_REQUEST,
-        routing::Error::NotFound(_) => StatusCode::NOT_FOUND,
+        E::Malformed { .. } | E::Recursion(_) | E::TooLong(_) | E::NotAKey(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        E::NotFound(_) => StatusCode::NOT_FOUND,
+        E::NotAtHand(_) => StatusCode::PRECONDITION_FAILED,
+        // It may well have a good record elsewhere, now or later.
+        E::NoRecord(_) | E::NoRecords | E::Expired(_) | E::Invalid { .. } | E::Older { .. } => {
+            StatusCode::BAD_GATEWAY
+        }
+        E::Unavailable { .. } => StatusCode::BAD_GATEWAY,
+        E::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        E::Db(db::Error::Store(StoreError::Closed)) => StatusCode::SERVICE_UNAVAILABLE,
+        E::Db(_) | E::TooMany | E::Rule { .. } | E::Resolver(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 

@@ -1,8 +1,13 @@
 //! The headers of gateway responses: validators, caching, names and types of content.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::ipld::unixfs::Mtime;
+use crate::task;
 
 use super::body::Body;
 use super::escape;
@@ -38,7 +43,7 @@ fn cache_control(request: &ContentRequest, kind: Kind) -> Option<HeaderValue> {
     }
 }
 
-const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
+pub(super) const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
 pub(super) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
 const ALLOW_HEADERS: HeaderValue =
@@ -101,9 +106,59 @@ pub(super) fn content(
     headers
 }
 
+/// When content was last modified. `None` where HTTP has no such date, or where it is yet to come
+/// (RFC 9110 section 8.8.2.1).
+pub(super) fn last_modified(mtime: Mtime) -> Option<HeaderValue> {
+    /// The end of the year 9999, the last that an HTTP date can be in.
+    const LAST: u64 = 253_402_300_799;
+    let seconds = u64::try_from(mtime.seconds).ok()?;
+    let past = seconds <= LAST.min(task::now_unix());
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    past.then(|| HeaderValue::try_from(httpdate::fmt_http_date(time)).ok())?
+}
+
+/// Whether the client has what was modified then (`If-Modified-Since`). What a name stands for may
+/// become older, so there only the same date counts.
+pub(super) fn is_since(request: &ContentRequest, modified: &HeaderValue) -> bool {
+    let Some(since) = &request.wants.if_modified_since else { return false };
+    let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?).ok();
+    match (date(since), date(modified)) {
+        (Some(since), Some(modified)) if request.validity == Validity::Immutable => {
+            modified <= since
+        }
+        (since, modified) => since.is_some() && since == modified,
+    }
+}
+
+/// Whether the validator that ranges were asked with is that of the content (`If-Range`, RFC 9110
+/// section 13.1.5). A date is a strong one only where content never changes.
+pub(super) fn range_holds(request: &ContentRequest, headers: &HeaderMap) -> bool {
+    let Some(held) = &request.wants.if_range else { return true };
+    headers.get(header::ETAG) == Some(held) && !held.as_bytes().starts_with(b"W/")
+        || request.validity == Validity::Immutable
+            && headers.get(header::LAST_MODIFIED) == Some(held)
+}
+
+/// The answer to whoever has this content already.
+pub(super) fn into_not_modified(mut headers: HeaderMap) -> Response<Body> {
+    trim_for_not_modified(&mut headers);
+    for name in [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_RANGE,
+        header::CONTENT_DISPOSITION,
+        header::CONTENT_SECURITY_POLICY,
+        header::ACCEPT_RANGES,
+        header::X_CONTENT_TYPE_OPTIONS,
+    ] {
+        headers.remove(name);
+    }
+    response(StatusCode::NOT_MODIFIED, headers, Body::empty())
+}
+
 /// The URL at which this representation is had whatever the client accepts.
 fn content_location(request: &ContentRequest) -> Option<HeaderValue> {
-    let mut location = format!("{}?", request.path.original);
+    let mut location = format!("{}?", request.site.url_path(&request.path.original));
     let kept = request.wants.query.iter().flat_map(|query| query.split('&'));
     for pair in kept.filter(|pair| !pair.is_empty()) {
         location.push_str(pair);
@@ -148,15 +203,16 @@ pub(super) fn quoted(parts: &[&[u8]]) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
-/// Whether a list of entity tags has this one, in the weak sense of RFC 9110 section 8.8.3.2.
+/// Whether a list of entity tags has this one, in the weak sense of RFC 9110 section 8.8.3.2. `*`
+/// is none of them: what it says is known only when the content is.
 pub(super) fn matches(list: &HeaderValue, etag: &HeaderValue) -> bool {
-    let (list, etag) = (list.as_bytes(), etag.as_bytes());
-    if list == etag || list == b"*" {
-        return true;
-    }
-    list.split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag)
+    let (list, etag) = (list.as_bytes(), opaque(etag.as_bytes()));
+    list == etag || list.split(|byte| *byte == b',').any(|tag| opaque(tag.trim_ascii()) == etag)
+}
+
+/// A tag without the mark of a weak one.
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 /// `Content-Disposition` with a name in both forms of RFC 6266. Both are percent-encoded, so that
@@ -271,11 +327,14 @@ mod tests {
     #[test]
     fn tags_are_compared_weakly() {
         let tag = HeaderValue::from_static("\"a\"");
-        for list in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*"] {
+        for list in ["\"a\"", "W/\"a\"", "\"b\", \"a\""] {
             assert!(matches(&HeaderValue::from_static(list), &tag), "{list}");
         }
         assert!(!matches(&HeaderValue::from_static("\"ab\""), &tag));
         assert!(!matches(&HeaderValue::from_static("a"), &tag));
+        assert!(!matches(&HeaderValue::from_static("*"), &tag));
+        let weak = HeaderValue::from_static("W/\"a\"");
+        assert!(matches(&tag, &weak) && matches(&weak, &weak));
     }
 
     #[test]

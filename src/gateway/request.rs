@@ -22,7 +22,7 @@ use super::error::Error;
 use super::site::{Place, Site};
 
 use accept::Accepted;
-pub(super) use range::{ByteRange, Satisfied};
+pub(super) use range::{Ranges, Satisfied};
 
 /// What a client asks for, by whatever it named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,12 +86,16 @@ pub(super) struct Wants {
     pub(super) format: Format,
     /// Who said so.
     pub(super) said_by: SaidBy,
+    /// Whether a page about content that is data would be welcome: `Accept` names HTML.
+    pub(super) html: bool,
     /// Which bytes of it.
-    pub(super) range: Option<ByteRange>,
+    pub(super) range: Option<Ranges>,
     /// The validator the range holds for; for any other the whole is wanted.
     pub(super) if_range: Option<HeaderValue>,
     /// What the client already has.
     pub(super) if_none_match: Option<HeaderValue>,
+    /// When the client got what it already has; none where it says `If-None-Match`, which wins.
+    pub(super) if_modified_since: Option<HeaderValue>,
     /// What the client would call it (`filename`).
     pub(super) filename: Option<String>,
     /// Whether it is to be saved rather than shown (`download`).
@@ -178,6 +182,8 @@ pub(super) enum Parsed {
     Options,
     /// Another path is meant.
     Redirect(String),
+    /// The same is meant, in another form than it was asked in.
+    Found(String),
 }
 
 impl Asked {
@@ -218,7 +224,13 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     let (root, below) = path::split(&content_path).map_err(path_error)?;
     let root = match root {
         path::Root::Cid(cid) => Root::Cid(cid),
-        path::Root::Name(name) => Root::Name(Name::parse(&name)?),
+        path::Root::Name(text) => {
+            let name = Name::parse(&text)?;
+            if let Some(path) = canonical_key_path(&site, &name, &text, &content_path) {
+                return Ok(Parsed::Found(with_query(&path, uri.query())));
+            }
+            Root::Name(name)
+        }
         path::Root::Other => return Err(Error::NoSuchRoute),
     };
     if !below.trailing_slash
@@ -229,14 +241,23 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     }
     let accepted = accept::parse(headers)?;
     let (format, said_by) = choose_format(&params, accepted)?;
+    let if_none_match = joined(headers, header::IF_NONE_MATCH);
+    let if_modified_since = match if_none_match {
+        Some(_) => None,
+        None => headers.get(header::IF_MODIFIED_SINCE).cloned(),
+    };
+    // Ranges are defined for GET only (RFC 9110 section 14.2).
+    let range = if head { None } else { headers.get(header::RANGE).and_then(Ranges::parse) };
     let wants = Wants {
         head,
         query: uri.query().map(str::to_owned),
         format,
         said_by,
-        range: headers.get(header::RANGE).and_then(ByteRange::parse),
+        html: accepted.html,
+        range,
         if_range: headers.get(header::IF_RANGE).cloned(),
-        if_none_match: joined(headers, header::IF_NONE_MATCH),
+        if_none_match,
+        if_modified_since,
         filename: params.filename,
         download: params.download,
         local_only: is_local_only(headers),
@@ -246,6 +267,21 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
     let path::Below { segments, trailing_slash } = below;
     let original = content_path;
     Ok(Parsed::Content(Asked { root, segments, trailing_slash, original, site, wants }))
+}
+
+/// Keys are asked by their CID in base36, so that each has one URL, and one that fits into a label
+/// of a host. Not on a domain that leads to a key by its DNSLink: its URLs are its own.
+fn canonical_key_path(site: &Site, name: &Name, text: &str, path: &str) -> Option<String> {
+    let Name::Key(key) = name else { return None };
+    let canonical = key.to_string();
+    if canonical == text || matches!(site, Site::DnsLink(_)) {
+        return None;
+    }
+    let below = path.strip_prefix("/ipns/")?.split_once('/').map(|(_, below)| below);
+    Some(match below {
+        Some(below) => format!("/ipns/{canonical}/{below}"),
+        None => format!("/ipns/{canonical}"),
+    })
 }
 
 fn path_error(error: IpldError) -> Error {

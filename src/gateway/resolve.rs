@@ -51,7 +51,7 @@ impl Named {
 
 /// The text of the root's CID: as it stands in the path where that is its usual form.
 fn root_text(path: &ContentPath, original: &Bytes) -> Bytes {
-    let rest = original.get(b"/ipfs/".len()..).unwrap_or_default();
+    let rest = original.strip_prefix(b"/ipfs/").unwrap_or_default();
     let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
     let given = rest.get(..length).unwrap_or_default();
     if matches!(given.first(), Some(b'b' | b'Q')) && !given.contains(&b'%') {

@@ -4,6 +4,10 @@ mod block;
 pub(super) mod car;
 mod directory;
 pub(super) mod file;
+pub(super) mod ipns_record;
+pub(super) mod multipart;
+mod preview;
+pub(super) mod tar;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
@@ -25,6 +29,7 @@ pub(super) struct Responder<'a> {
     pub(super) streams: &'a Streams,
     pub(super) request: &'a ContentRequest,
     pub(super) listing_entries_max: usize,
+    pub(super) range_bytes_max: u64,
 }
 
 type Outcome = Result<Response<Body>, Error>;
@@ -47,9 +52,9 @@ impl<'a> Responder<'a> {
         }
         let block = self.retriever.at_hand(&named.terminus)?;
         Some(if leaf {
-            file::whole(request, &named, &block)
+            file::whole(self, &named, &block)
         } else {
-            block::raw(request, &named, &block)
+            block::raw(self, &named, &block)
         })
     }
 
@@ -86,15 +91,20 @@ impl<'a> Responder<'a> {
         };
         let format = self.request.wants.format;
         match format {
-            Format::Tar => return Err(Error::NotServed("tar")),
+            Format::Tar => tar::check(&named.terminus)?,
+            // It is of a name, not of what that leads to, and was answered before.
             Format::IpnsRecord => return Err(Error::RecordOfContent),
             Format::Codec(wanted) => block::check_codec(&named.terminus, wanted)?,
             Format::Default | Format::Raw | Format::Car(_) => {}
         }
         let block = self.retriever.block(&named.terminus, session).await?;
         match (format, is_unixfs(&named.terminus)) {
-            (Format::Raw, _) => block::raw(self.request, &named, &block),
-            (_, false) => block::codec(self.request, &named, &block),
+            (Format::Raw, _) => block::raw(self, &named, &block),
+            (Format::Tar, _) => tar::tar(self, session, &named, &block).await,
+            (_, false) if preview::is_wanted(self.request, &named.terminus) => {
+                preview::preview(self.request, &named, &block)
+            }
+            (_, false) => block::codec(self, &named, &block),
             (_, true) => self.unixfs(session, &named, &block).await,
         }
     }
@@ -104,7 +114,8 @@ impl<'a> Responder<'a> {
         match node.kind {
             Kind::File(file) => {
                 let name = self.request.path.segments.last().map(String::as_str);
-                let file = file::Served { file, name, named };
+                let mtime = node.metadata.mtime;
+                let file = file::Served { file, mtime, name, named };
                 file::file(self, session, file).await
             }
             Kind::Symlink { target } => Ok(file::symlink(self.request, named, target)),
@@ -123,18 +134,47 @@ impl<'a> Responder<'a> {
     /// 304, where the client names an entity tag that the content may have. All of them follow
     /// from CID and format, so nothing need be read.
     fn not_modified(&self, named: &Named) -> Option<Response<Body>> {
-        let held = self.request.wants.if_none_match.as_ref()?;
-        let etag = block::etag(self.request.wants.format, named);
+        let request = self.request;
+        let held = request.wants.if_none_match.as_ref()?;
+        let (etag, kind) = match request.wants.format {
+            Format::IpnsRecord => return None,
+            Format::Tar => {
+                tar::check(&named.terminus).ok()?;
+                (tar::etag(named), headers::Kind::Content)
+            }
+            Format::Codec(wanted) => {
+                block::check_codec(&named.terminus, wanted).ok()?;
+                (block::etag(request.wants.format, named), headers::Kind::Content)
+            }
+            Format::Default if preview::is_wanted(request, &named.terminus) => {
+                (preview::etag(named), headers::Kind::Page)
+            }
+            format => (block::etag(format, named), headers::Kind::Content),
+        };
         if headers::matches(held, &etag) {
-            return Some(not_modified(self.request, named, etag, headers::Kind::Content));
+            return Some(not_modified(request, named, etag, kind));
         }
-        if self.request.wants.format == Format::Default && named.terminus.codec() == codec::DAG_PB {
-            let etag = directory::etag(named, self.request.wants.page);
+        if request.wants.format == Format::Default && named.terminus.codec() == codec::DAG_PB {
+            let etag = directory::etag(named, request.wants.page);
             if headers::matches(held, &etag) {
-                return Some(not_modified(self.request, named, etag, headers::Kind::Page));
+                return Some(not_modified(request, named, etag, headers::Kind::Page));
             }
         }
         None
+    }
+
+    /// Whether the client has any representation that there may be (`If-None-Match: *`).
+    pub(super) fn any_is_held(&self) -> bool {
+        self.request.wants.if_none_match.as_ref().is_some_and(|held| held == "*")
+    }
+}
+
+/// 304 instead, for whoever has any representation: that there is one is known only now.
+pub(super) fn unless_held(response: Response<Body>) -> Response<Body> {
+    if response.status().is_success() {
+        headers::into_not_modified(response.into_parts().0.headers)
+    } else {
+        response
     }
 }
 
@@ -155,11 +195,20 @@ fn not_modified(
 
 /// Says that what is meant is elsewhere on this gateway.
 pub(super) fn redirect(location: &str) -> Outcome {
+    redirect_with(StatusCode::MOVED_PERMANENTLY, location)
+}
+
+/// Says under which form of its name to ask for it.
+pub(super) fn found(location: &str) -> Outcome {
+    redirect_with(StatusCode::FOUND, location)
+}
+
+fn redirect_with(status: StatusCode, location: &str) -> Outcome {
     let location = HeaderValue::try_from(location)
         .map_err(|_| Error::BadParameter { name: "uri", reason: "it cannot stand in a header" })?;
     let mut headers = HeaderMap::with_capacity(8);
     headers::put_cors(&mut headers);
     headers.insert(header::LOCATION, location);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    Ok(headers::response(StatusCode::MOVED_PERMANENTLY, headers, Body::empty()))
+    Ok(headers::response(status, headers, Body::empty()))
 }

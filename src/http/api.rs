@@ -6,6 +6,7 @@ mod cors;
 mod error;
 mod keys;
 mod multipart;
+mod names;
 pub mod operator;
 mod who;
 
@@ -25,6 +26,7 @@ use crate::gateway::Gateway;
 use crate::http::auth::Page;
 use crate::http::{Readiness, console};
 use crate::retrieval::Retriever;
+use crate::routing::Names;
 use crate::upload::Upload;
 
 use error::ApiError;
@@ -38,6 +40,8 @@ pub struct Parts {
     pub store: Store,
     /// Finds blocks.
     pub retriever: Retriever,
+    /// Resolves names.
+    pub names: Names,
     /// Answers `/ipfs/…`.
     pub gateway: Gateway,
     /// Knows keys.
@@ -94,6 +98,7 @@ impl Parts {
             .route("/content/stats", get(content::stats))
             .route("/content/by-cid/{cid}", get(content::by_cid))
             .route("/content/{id}", get(content::one))
+            .route("/names/{name}", get(names::get).put(names::put))
             .route("/user/api-keys", get(keys::list).post(keys::create))
             .route("/user/api-keys/{key}", delete(keys::revoke))
             .with_state(state)

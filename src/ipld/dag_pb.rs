@@ -211,6 +211,12 @@ impl LinkIter {
         self.message();
     }
 
+    /// Bytes of the links' messages, which are held until the last link is read.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.section.len()
+    }
+
     /// The next link's name alone; empty where it has none.
     pub fn next_name(&mut self) -> Option<Bytes> {
         let raw = self.raw()?;

@@ -72,7 +72,7 @@ def main():
         print("|---|---|---|---|---|---|---|---|")
         first = None
         for blocks in sizes:
-            node = Node(work / f"node-{blocks}", env={"ESTUARY_CACHE__BYTES_MAX": str(8 * MIB)})
+            node = Node(work / f"node-{blocks}", env={"ESTUARY_CACHE__BYTES_MAX": str(MIB // 4)})
             try:
                 node.start()
                 start, took = 0, 0.0

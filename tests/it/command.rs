@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::{Process, bytes, get, program};
 
 /// Runs a command with something on its standard input.
-fn run(home: &Path, args: &[&str], input: &[u8]) -> Output {
+pub(crate) fn run(home: &Path, args: &[&str], input: &[u8]) -> Output {
     let mut command = program(home);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

@@ -155,6 +155,8 @@ pub(crate) fn config() -> Config {
     let mut config = Config::default();
     let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     (config.gateway.listen, config.api.listen, config.admin.listen) = (free, free, free);
+    // No resolver but one that a story starts is asked about names.
+    config.offline = true;
     config
 }
 
@@ -268,6 +270,7 @@ pub(crate) struct Process {
 pub(crate) fn program(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_estuary"));
     command.env_clear().env("HOME", home);
+    command.env("ESTUARY_OFFLINE", "1");
     for listener in ["GATEWAY", "API", "ADMIN"] {
         command.env(format!("ESTUARY_{listener}__LISTEN"), "127.0.0.1:0");
     }

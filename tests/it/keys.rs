@@ -20,6 +20,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/content/stats", "user"),
     ("GET", "/content/1", "user"),
     ("GET", "/content/by-cid/bafkqaaa", "user"),
+    ("GET", "/names/a.example", "user"),
+    ("PUT", "/names/a.example", "user"),
     ("GET", "/user/api-keys", "user"),
     ("POST", "/user/api-keys", "user"),
     ("DELETE", "/user/api-keys/0000000000000000", "user"),

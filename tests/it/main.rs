@@ -6,11 +6,15 @@ mod api;
 mod command;
 mod config;
 mod console;
+#[path = "../../src/testing/dns.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is the fake of the unit tests")]
+mod dns_server;
 mod harness;
 mod keys;
 mod limits;
 mod listeners;
 mod metrics;
+mod names;
 mod operator;
 mod shutdown;
 mod upload;

@@ -153,12 +153,27 @@ def cut_car(node, work):
     check(other.run("import", work / "cut.car", "--json", ok=None).returncode == 1, "a CAR with a wrong block was taken")
 
 
+def tars(node, kubo_url, folder, root, work):
+    """A TAR of ours, unpacked by `tar`, is what was added; its entries are those of Kubo's."""
+    status, _, ours = get(f"{node.gateway}/ipfs/{root}?format=tar")
+    check(status == 200 and ours == get(f"{node.gateway}/ipfs/{root}?format=tar")[2], f"{status}, or other bytes the second time")
+    (work / "ours.tar").write_bytes(ours)
+    (work / "theirs.tar").write_bytes(get(f"{kubo_url}/ipfs/{root}?format=tar")[2])
+    names = [sorted(n.rstrip("/") for n in subprocess.run(["tar", "tf", work / t], capture_output=True, text=True, check=True).stdout.splitlines()) for t in ("ours.tar", "theirs.tar")]
+    check(names[0] == names[1], f"{len(names[0])} entries, Kubo {len(names[1])}")
+    (work / "unpacked").mkdir()
+    subprocess.run(["tar", "xf", work / "ours.tar", "-C", work / "unpacked"], check=True, capture_output=True)
+    done = subprocess.run(["diff", "-r", "--no-dereference", str(folder), str(work / "unpacked" / root)], capture_output=True, text=True)
+    check(done.returncode == 0, f"tar unpacks something else: {done.stdout[:300]}")
+    estuary.figure("entries of a TAR equal to Kubo's and to what was added", len(names[0]))
+
+
 def requests(root, file, empty, big, leaf):
     """Own requests, so that this runs where the public suite's are not: (method, target, headers). HEAD and 304 of each are parity.mjs's."""
     out = [f"/ipfs/{file}", f"/ipfs/{leaf}", f"/ipfs/{empty}", f"/ipfs/{big}", f"/ipfs/{root}/a/big.bin", f"/ipfs/{root}/a/b/none", f"/ipfs/{root}/a/b/c/one",
            f"/ipfs/{root}/link", f"/ipfs/{root}", f"/ipfs/{root}/", f"/ipfs/{root}/a/b", f"/ipfs/{root}/a/b/", f"/ipfs/{root}/missing", f"/ipfs/{root}/a/big.bin/below",
            f"/ipfs/{root}/index.html", f"/ipfs/{root}/index.html?filename=x.txt&download=true", f"/ipfs/{leaf}?filename=cat.jpg",
-           f"/ipfs/{root}/a/b/c/one?format=car", "/ipfs/", "/ipfs/notacid", f"/ipfs/{file[:-1]}", f"/ipfs/{file}?format=nonsense"]
+           f"/ipfs/{root}/a/b/c/one?format=car", f"/ipfs/{root}?format=tar", f"/ipfs/{file}?format=tar", "/ipfs/", "/ipfs/notacid", f"/ipfs/{file[:-1]}", f"/ipfs/{file}?format=nonsense"]
     out += [f"/ipfs/{cid}?format=raw" for cid in (root, file, leaf, empty)]
     out += [f"/ipfs/{cid}?format=car&dag-scope={scope}" for cid in (root, file, leaf) for scope in ("block", "entity", "all")]
     out += [f"/ipfs/{big}?format=car&dag-scope=entity&entity-bytes={span}" for span in ("0:0", "0:1048575", "1048576:*", "-5:*", "100:-100")]
@@ -166,7 +181,7 @@ def requests(root, file, empty, big, leaf):
     for cid in (root, file, leaf, empty):
         for accept in ("application/vnd.ipld.raw", "application/vnd.ipld.car; version=1; order=dfs; dups=n", "application/vnd.ipld.car; version=1; order=dfs; dups=y"):
             out.append((f"/ipfs/{cid}", [["Accept", accept]]))
-    for span in ("bytes=0-0", "bytes=1-", "bytes=-7", "bytes=1048570-1048590", "bytes=99999999-", "bytes=5-2", "lines=1-2"):
+    for span in ("bytes=0-0", "bytes=1-", "bytes=-7", "bytes=1048570-1048590", "bytes=99999999-", "bytes=5-2", "lines=1-2", "bytes=0-1,9-12,2621430-"):
         out.append((f"/ipfs/{big}", [["Range", span]]))
     out.append((f"/ipfs/{leaf}?format=raw", [["Range", "bytes=2-9"]]))
     return [{"method": "GET", "target": target, "headers": [["Host", "127.0.0.1:8080"], *headers]} for target, headers in out]
@@ -201,6 +216,7 @@ def answers(node, work):
             node.run("export", one, "-o", work / "x.car")
             ipfs("--api", api, "dag", "import", work / "x.car")
         same_answers(node, kubo_url, work / "requests.jsonl", "own list")
+        count.run("TAR", lambda: tars(node, kubo_url, folder, cid["root"], work))
 
 
 def parity(node, work):

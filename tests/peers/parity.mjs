@@ -44,12 +44,13 @@ function car (b) { // sections in order: the header, then CID + bytes of each bl
   for (let i = 0; i < b.length;) { const [n, j] = varint(b, i); if (j + n > b.length) return; out.push(b.subarray(j, j + n).toString('latin1')); i = j + n }
   return out
 }
-function tar (b) { // names, types, sizes and bytes; no times, owners or modes
-  const out = []
+function tar (b) { // names, types, sizes and bytes, extended headers applied; no times, owners or modes
+  const out = []; let more = {}
   for (let i = 0; i + 512 <= b.length && b[i];) {
-    const text = (at, n) => b.subarray(i + at, i + at + n).toString('latin1').replace(/\0.*$/s, '')
-    const size = parseInt(text(124, 12) || '0', 8)
-    out.push([text(345, 155) + text(0, 100), text(156, 1), text(157, 100), b.subarray(i + 512, i + 512 + size).toString('latin1')].join('\n'))
+    const text = (at, n) => b.subarray(i + at, i + at + n).toString().replace(/\0.*$/s, '')
+    const size = parseInt(text(124, 12) || '0', 8); const data = b.subarray(i + 512, i + 512 + size); const type = text(156, 1)
+    if (type === 'x') for (let j = 0; j < size;) { const n = parseInt(data.subarray(j).toString()); const [k, v] = data.subarray(j, j + n - 1).toString().replace(/^\d+ /, '').split(/=(.*)/s); more[k] = v; j += n }
+    else { out.push([more.path ?? (text(345, 155) && text(345, 155) + '/') + text(0, 100), type, more.linkpath ?? text(157, 100), data.toString('latin1')].join('\n')); more = {} }
     i += 512 + Math.ceil(size / 512) * 512
   }
   return out.sort()

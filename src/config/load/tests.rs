@@ -108,3 +108,14 @@ fn data_goes_where_it_is_told_or_where_the_platform_keeps_it() {
     let nowhere = load(&Overrides::default(), &Environment::default());
     assert!(matches!(nowhere, Err(Error::NoDataDir)));
 }
+
+#[test]
+fn the_name_map_of_other_gateways_is_taken_and_checked() {
+    let map = "a.example:/ipfs/bafkqaaa,b.example:/ipns/a.example";
+    let config = from_environment(&[("IPFS_NS_MAP", map)]).unwrap();
+    assert_eq!(config.routing.names.join(","), map);
+    let both = [("IPFS_NS_MAP", map), ("ESTUARY_ROUTING__NAMES", "c.example:/ipfs/bafkqaaa")];
+    assert_eq!(from_environment(&both).unwrap().routing.names, ["c.example:/ipfs/bafkqaaa"]);
+    let error = from_environment(&[("IPFS_NS_MAP", "a.example")]).unwrap_err().to_string();
+    assert!(error.contains("IPFS_NS_MAP") && error.contains("name:/ipfs/"), "{error}");
+}

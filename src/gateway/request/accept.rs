@@ -12,13 +12,15 @@ pub(super) struct Accepted {
     pub(super) format: Option<Format>,
     /// The parameters it gives for a CAR.
     pub(super) car: Option<CarParams>,
+    /// Whether HTML is accepted, as by browsers.
+    pub(super) html: bool,
 }
 
 /// Takes the type of the highest weight, of equal ones the first that names a format of ours: a
 /// browser's list means no format at all.
 pub(super) fn parse(headers: &HeaderMap) -> Result<Accepted, Error> {
     let mut best: Option<(u16, Option<Format>)> = None;
-    let mut unknown_vendor = false;
+    let (mut unknown_vendor, mut html) = (false, false);
     for value in headers.get_all(header::ACCEPT) {
         let Ok(value) = value.to_str() else { continue };
         for range in value.split(',') {
@@ -33,6 +35,7 @@ pub(super) fn parse(headers: &HeaderMap) -> Result<Accepted, Error> {
                 continue;
             }
             let weight = weight(parts);
+            html |= weight > 0 && name.eq_ignore_ascii_case("text/html");
             let better = best.is_none_or(|(before, chosen)| {
                 weight > before || weight == before && chosen.is_none() && format.is_some()
             });
@@ -43,10 +46,10 @@ pub(super) fn parse(headers: &HeaderMap) -> Result<Accepted, Error> {
     }
     match best.and_then(|(_, format)| format) {
         Some(Format::Car(params)) => {
-            Ok(Accepted { format: Some(Format::Car(params)), car: Some(params) })
+            Ok(Accepted { format: Some(Format::Car(params)), car: Some(params), html })
         }
         None if unknown_vendor && best.is_none() => Err(Error::UnknownMediaType),
-        format => Ok(Accepted { format, car: None }),
+        format => Ok(Accepted { format, car: None, html }),
     }
 }
 

@@ -6,53 +6,55 @@ use crate::block::{Block, Cid, codec};
 use crate::gateway::body::Body;
 use crate::gateway::error::Error;
 use crate::gateway::headers;
-use crate::gateway::request::{Codec, ContentRequest, Format};
+use crate::gateway::request::{Codec, Format};
 use crate::gateway::resolve::Named;
 
-use super::file;
+use super::{Responder, file};
 
 /// The block's bytes, for whoever checks them against the CID.
 pub(super) fn raw(
-    request: &ContentRequest,
+    responder: Responder<'_>,
     named: &Named,
     block: &Block,
 ) -> Result<Response<Body>, Error> {
     let media_type = HeaderValue::from_static("application/vnd.ipld.raw");
-    bytes(request, named, block, media_type, Some("bin"), true)
+    bytes(responder, named, block, media_type, Some("bin"), true)
 }
 
 /// A block of one of the JSON and CBOR codecs, or of one that is not known here.
 pub(super) fn codec(
-    request: &ContentRequest,
+    responder: Responder<'_>,
     named: &Named,
     block: &Block,
 ) -> Result<Response<Body>, Error> {
-    let (media_type, extension, attachment) = match (block.cid().codec(), request.wants.format) {
-        (codec::JSON, _) | (codec::DAG_JSON, Format::Codec(Codec::Json)) => {
-            ("application/json", Some("json"), false)
-        }
-        (codec::CBOR, _) | (codec::DAG_CBOR, Format::Codec(Codec::Cbor)) => {
-            ("application/cbor", Some("cbor"), true)
-        }
-        (codec::DAG_JSON, _) => ("application/vnd.ipld.dag-json", Some("json"), false),
-        (codec::DAG_CBOR, _) => ("application/vnd.ipld.dag-cbor", Some("cbor"), true),
-        _ => {
-            let cid = Box::new(*block.cid());
-            return Err(Error::NotAcceptable { cid, format: "a file" });
-        }
-    };
+    let (media_type, extension, attachment) =
+        match (block.cid().codec(), responder.request.wants.format) {
+            (codec::JSON, _) | (codec::DAG_JSON, Format::Codec(Codec::Json)) => {
+                ("application/json", Some("json"), false)
+            }
+            (codec::CBOR, _) | (codec::DAG_CBOR, Format::Codec(Codec::Cbor)) => {
+                ("application/cbor", Some("cbor"), true)
+            }
+            (codec::DAG_JSON, _) => ("application/vnd.ipld.dag-json", Some("json"), false),
+            (codec::DAG_CBOR, _) => ("application/vnd.ipld.dag-cbor", Some("cbor"), true),
+            _ => {
+                let cid = Box::new(*block.cid());
+                return Err(Error::NotAcceptable { cid, format: "a file" });
+            }
+        };
     let media_type = HeaderValue::from_static(media_type);
-    bytes(request, named, block, media_type, extension, attachment)
+    bytes(responder, named, block, media_type, extension, attachment)
 }
 
 fn bytes(
-    request: &ContentRequest,
+    responder: Responder<'_>,
     named: &Named,
     block: &Block,
     media_type: HeaderValue,
     extension: Option<&str>,
     attachment: bool,
 ) -> Result<Response<Body>, Error> {
+    let request = responder.request;
     let etag = etag(request.wants.format, named);
     let mut headers = headers::content(request, named, etag, headers::Kind::Content);
     headers.insert(header::CONTENT_TYPE, media_type);
@@ -64,7 +66,7 @@ fn bytes(
     {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
-    file::at_hand(request, headers, block.data())
+    file::at_hand(responder, headers, block.data())
 }
 
 /// The entity tag of a block or file; listings and CARs have their own.

@@ -10,15 +10,15 @@ use http::{HeaderValue, Response, StatusCode, header};
 use crate::gateway::body::Body;
 use crate::gateway::error::Error;
 use crate::gateway::escape;
-use crate::gateway::headers;
 use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{ContentRequest, with_query};
 use crate::gateway::resolve::Named;
+use crate::gateway::{headers, page};
 use crate::ipld::unixfs::directory::{Entry, ListStep, Lister, Lookup, LookupStep};
-use crate::ipld::unixfs::{File, Kind, Node};
+use crate::ipld::unixfs::{File, Kind, Mtime, Node};
 use crate::retrieval::Session;
 
-use super::file::{Served, file};
+use super::file::Served;
 use super::{Responder, redirect};
 
 /// Serves a directory: with a slash at the end of its path, since links in its pages are relative.
@@ -30,11 +30,12 @@ pub(super) async fn directory(
 ) -> Result<Response<Body>, Error> {
     let request = responder.request;
     if !request.path.trailing_slash && !request.wants.slash_optional {
-        return redirect(&slashed(request));
+        return to_slash(request);
     }
     if let Some(index) = index(responder, session, &node).await? {
-        let served = Served { file: index, name: Some("index.html"), named };
-        return file(responder, session, served).await;
+        let (file, mtime) = index;
+        let served = Served { file, mtime, name: Some("index.html"), named };
+        return super::file::file(responder, session, served).await;
     }
     let page = page(responder, session, node).await?;
     Ok(listing_response(request, named, &page))
@@ -47,11 +48,14 @@ pub(super) fn etag(named: &Named, page: usize) -> HeaderValue {
     headers::quoted(&[looks.as_bytes(), &named.text, page.as_bytes()])
 }
 
-/// The path with a slash at its end; escapes as RFC 3986 writes them.
-fn slashed(request: &ContentRequest) -> String {
+/// Sends to the path with a slash at its end; escapes as RFC 3986 writes them. Whoever accepts
+/// another format is not sent.
+pub(super) fn to_slash(request: &ContentRequest) -> Result<Response<Body>, Error> {
     let mut path = escape::upper_case_escapes(request.site.url_path(&request.path.original));
     path.push('/');
-    with_query(&path, request.wants.query.as_deref())
+    let mut response = redirect(&with_query(&path, request.wants.query.as_deref()))?;
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
 }
 
 /// The directory's own page, if it has one.
@@ -59,7 +63,7 @@ async fn index(
     responder: Responder<'_>,
     session: &Session,
     node: &Node,
-) -> Result<Option<File>, Error> {
+) -> Result<Option<(File, Option<Mtime>)>, Error> {
     let mut lookup = Lookup::of(node, "index.html")?;
     let entry = loop {
         match lookup.step() {
@@ -71,8 +75,8 @@ async fn index(
         }
     };
     let block = responder.retriever.block(&entry.cid, session).await?;
-    match Node::decode(&block).map(|node| node.kind) {
-        Ok(Kind::File(file)) => Ok(Some(file)),
+    match Node::decode(&block) {
+        Ok(Node { kind: Kind::File(file), metadata }) => Ok(Some((file, metadata.mtime))),
         _ => Err(Error::Index),
     }
 }
@@ -124,8 +128,8 @@ fn listing_response(request: &ContentRequest, named: &Named, page: &Page) -> Res
     let html = listing::render(&request.path, named, page);
     let etag = etag(named, page.number);
     let mut headers = headers::content(request, named, etag, headers::Kind::Page);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(listing::POLICY));
+    headers.insert(header::CONTENT_TYPE, page::MEDIA_TYPE);
+    headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(html.len()));
     headers::put_nosniff(&mut headers);
     let body = if request.wants.head { Body::empty() } else { Body::full(html) };

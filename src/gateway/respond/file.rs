@@ -16,15 +16,18 @@ use crate::gateway::request::{Codec, ContentRequest, Format, Satisfied};
 use crate::gateway::resolve::Named;
 use crate::ipld::Error as IpldError;
 use crate::ipld::unixfs::read::Step;
-use crate::ipld::unixfs::{self, FileReader};
-use crate::retrieval::Session;
+use crate::ipld::unixfs::{self, FileReader, Mtime};
+use crate::retrieval::{Retriever, Session};
 
+use super::multipart::{MultipartBody, Source};
 use super::{Responder, block};
 
 /// A file, and what it is served as.
 #[derive(Debug)]
 pub(super) struct Served<'a> {
     pub(super) file: unixfs::File,
+    /// When it was last modified, where its node says so.
+    pub(super) mtime: Option<Mtime>,
     /// The name that tells its type.
     pub(super) name: Option<&'a str>,
     /// What the response is about: the file, or the directory whose index it is.
@@ -33,14 +36,18 @@ pub(super) struct Served<'a> {
 
 /// A file that is one raw block.
 pub(super) fn whole(
-    request: &ContentRequest,
+    responder: Responder<'_>,
     named: &Named,
     block: &Block,
 ) -> Result<Response<Body>, Error> {
+    let request = responder.request;
     let mut headers = content_headers(request, named);
     let name = request.wants.filename.as_deref();
-    headers.insert(header::CONTENT_TYPE, headers::media_type(name, Some(block.data())));
-    at_hand(request, headers, block.data())
+    // A type may be given already, by the format.
+    headers
+        .entry(header::CONTENT_TYPE)
+        .or_insert_with(|| headers::media_type(name, Some(block.data())));
+    at_hand(responder, headers, block.data())
 }
 
 /// Any file.
@@ -51,32 +58,60 @@ pub(super) async fn file(
 ) -> Result<Response<Body>, Error> {
     let request = responder.request;
     let mut headers = content_headers(request, served.named);
+    if let Some(modified) = served.mtime.and_then(headers::last_modified) {
+        if headers::is_since(request, &modified) {
+            headers.insert(header::LAST_MODIFIED, modified);
+            return Ok(headers::into_not_modified(headers));
+        }
+        headers.insert(header::LAST_MODIFIED, modified);
+    }
+    let size = served.file.size;
+    if size > responder.range_bytes_max {
+        headers.remove(header::ACCEPT_RANGES);
+        if request.wants.range.is_some() {
+            return Err(Error::RangeOfLarge(responder.range_bytes_max));
+        }
+    }
+    let selected = select(request, &mut headers, size)?;
     let name = request.wants.filename.as_deref().or(served.name);
-    let part = part(request, &mut headers, served.file.size)?;
-    let range = part.as_ref().map_or(0..served.file.size, Range::clone);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-
     // What the name does not tell is told by how the file begins, whichever part is asked for.
-    let typed = headers::media_type(name, None);
+    let typed = headers.get(header::CONTENT_TYPE).cloned();
+    let typed = typed.unwrap_or_else(|| headers::media_type(name, None));
     let told = typed != "application/octet-stream";
-    let beginning = match &part {
-        Some(_) if !told => beginning(responder, session, &served.file).await,
-        _ => None,
+    let retriever = responder.retriever;
+    let body = |file, range| FileBody::new(retriever.clone(), *session, file, range);
+
+    let (range, status) = match selected {
+        Selected::Whole => (0..size, StatusCode::OK),
+        Selected::Part(part) => (part, StatusCode::PARTIAL_CONTENT),
+        Selected::Parts(parts) => {
+            let typed = if told { typed } else { beginning(body, &served.file, name).await };
+            headers.insert(header::CONTENT_TYPE, typed);
+            let retriever = retriever.clone();
+            let source = Source::File { file: served.file, retriever, session: *session };
+            let mut body = MultipartBody::new(&mut headers, source, &parts, size);
+            body.begin().await?;
+            let body = Body::multipart(body, responder.streams.clone());
+            return Ok(headers::response(StatusCode::PARTIAL_CONTENT, headers, body));
+        }
     };
-    let mut body = FileBody::new(responder, session, served.file, range);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    let partial = status == StatusCode::PARTIAL_CONTENT;
+    let typed = match partial && !told {
+        true => beginning(body, &served.file, name).await,
+        false => typed,
+    };
+    let mut body = body(served.file, range);
     // A head needs the first bytes only to tell the type.
-    if !request.wants.head || (!told && part.is_none()) {
+    if !request.wants.head || (!told && !partial) {
         body.first = poll_fn(|cx| body.poll_next(cx)).await?;
         body.left += body.first.as_ref().map_or(0, |first| first.len() as u64);
     }
-    let media_type = match &part {
-        _ if told => typed,
-        Some(_) => headers::media_type(name, beginning.as_deref()),
-        None => headers::media_type(name, Some(body.first.as_deref().unwrap_or_default())),
+    let typed = match partial || told {
+        true => typed,
+        false => headers::media_type(name, Some(body.first.as_deref().unwrap_or_default())),
     };
-    headers.entry(header::CONTENT_TYPE).or_insert(media_type);
-
-    let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    headers.insert(header::CONTENT_TYPE, typed);
     let body = match body.first.take() {
         _ if request.wants.head => Body::empty(),
         Some(only) if only.len() as u64 == body.left => Body::full(only),
@@ -86,15 +121,17 @@ pub(super) async fn file(
     Ok(headers::response(status, headers, body))
 }
 
-/// The first bytes of a file. None where they cannot be had: the part that is asked for may be.
+/// The media type that the first bytes of a file tell. These may not be there, while the part that
+/// is asked for is.
 async fn beginning(
-    responder: Responder<'_>,
-    session: &Session,
+    body: impl Fn(unixfs::File, Range<u64>) -> FileBody,
     file: &unixfs::File,
-) -> Option<Bytes> {
+    name: Option<&str>,
+) -> HeaderValue {
     let range = 0..file.size.min(headers::SNIFFED_BYTES as u64);
-    let mut body = FileBody::new(responder, session, file.clone(), range);
-    poll_fn(|cx| body.poll_next(cx)).await.ok().flatten()
+    let mut body = body(file.clone(), range);
+    let start = poll_fn(|cx| body.poll_next(cx)).await.ok().flatten();
+    headers::media_type(name, start.as_deref())
 }
 
 /// A symbolic link is its target, as text; ranges do not apply.
@@ -107,21 +144,27 @@ pub(super) fn symlink(request: &ContentRequest, named: &Named, target: Bytes) ->
     headers::response(StatusCode::OK, headers, body)
 }
 
-/// The response whose content is at hand, or the part of it that is asked for.
+/// The response whose content is at hand, or the parts of it that are asked for.
 pub(super) fn at_hand(
-    request: &ContentRequest,
+    responder: Responder<'_>,
     mut headers: HeaderMap,
     data: &Bytes,
 ) -> Result<Response<Body>, Error> {
-    let part = part(request, &mut headers, data.len() as u64)?;
-    let (status, data) = match part {
-        Some(part) => {
+    let request = responder.request;
+    headers::put_ranges(&mut headers);
+    let (status, data) = match select(request, &mut headers, data.len() as u64)? {
+        Selected::Whole => (StatusCode::OK, data.clone()),
+        Selected::Part(part) => {
             let part = part.start as usize..part.end as usize;
             (StatusCode::PARTIAL_CONTENT, data.slice(part))
         }
-        None => (StatusCode::OK, data.clone()),
+        Selected::Parts(parts) => {
+            let size = data.len() as u64;
+            let body = MultipartBody::new(&mut headers, Source::Bytes(data.clone()), &parts, size);
+            let body = Body::multipart(body, responder.streams.clone());
+            return Ok(headers::response(StatusCode::PARTIAL_CONTENT, headers, body));
+        }
     };
-    headers::put_ranges(&mut headers);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
     let body = if request.wants.head { Body::empty() } else { Body::full(data) };
     Ok(headers::response(status, headers, body))
@@ -166,27 +209,30 @@ fn disposition(request: &ContentRequest, named: &Named) -> Option<HeaderValue> {
     headers::disposition(request.wants.download, name)
 }
 
-/// The part that is asked for, if it is one, noted in the headers. A range holds only for the
-/// validator it was asked with.
-fn part(
-    request: &ContentRequest,
-    headers: &mut HeaderMap,
-    size: u64,
-) -> Result<Option<Range<u64>>, Error> {
-    let Some(range) = request.wants.range else { return Ok(None) };
-    if request.wants.if_range.as_ref().is_some_and(|held| headers.get(header::ETAG) != Some(held)) {
-        return Ok(None);
+/// What of a representation is asked for.
+enum Selected {
+    Whole,
+    Part(Range<u64>),
+    Parts(Vec<Range<u64>>),
+}
+
+/// Finds what is asked for, and notes it in the headers where it is one part.
+fn select(request: &ContentRequest, headers: &mut HeaderMap, size: u64) -> Result<Selected, Error> {
+    let Some(ranges) = &request.wants.range else { return Ok(Selected::Whole) };
+    if !headers::range_holds(request, headers) {
+        return Ok(Selected::Whole);
     }
-    match range.within(size) {
-        Satisfied::Unsatisfiable => Err(Error::Range(size)),
+    Ok(match ranges.within(size) {
+        Satisfied::Unsatisfiable => return Err(Error::Range(size)),
         Satisfied::Part(part) => {
             let value = format!("bytes {}-{}/{size}", part.start, part.end - 1);
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(header::CONTENT_RANGE, value);
             }
-            Ok(Some(part))
+            Selected::Part(part)
         }
-    }
+        Satisfied::Parts(parts) => Selected::Parts(parts),
+    })
 }
 
 /// The bytes of a file, block by block.
@@ -200,16 +246,16 @@ pub(in crate::gateway) struct FileBody {
 }
 
 impl FileBody {
-    fn new(
-        responder: Responder<'_>,
-        session: &Session,
+    pub(super) fn new(
+        retriever: Retriever,
+        session: Session,
         file: unixfs::File,
         range: Range<u64>,
     ) -> Self {
         Self {
             left: range.end - range.start,
             reader: FileReader::of(file, Some(range)),
-            ahead: ReadAhead::new(responder.retriever.clone(), *session),
+            ahead: ReadAhead::new(retriever, session),
             first: None,
         }
     }

@@ -53,6 +53,8 @@ async fn a_cut_at_any_block_never_looks_like_an_end() {
         }
         let car = exchange(&fresh, Method::GET, &car_uri).await;
         assert!(!car.ends_with(LAST_CHUNK), "block {at}");
+        let tar = exchange(&fresh, Method::GET, &format!("/ipfs/{cid}?format=tar")).await;
+        assert!(!tar.ends_with(LAST_CHUNK), "block {at}");
         let file = exchange(&fresh, Method::GET, &uri).await;
         let (head, body) = split(&file);
         assert!(head.contains("content-length: 4000"), "{head}");

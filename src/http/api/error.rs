@@ -12,6 +12,7 @@ use crate::blockstore::PinError;
 use crate::db;
 use crate::http::auth::Refused;
 use crate::ipld::Error as IpldError;
+use crate::routing;
 use crate::upload;
 
 /// When to come back, in seconds, where that is soon.
@@ -175,6 +176,34 @@ impl From<accounts::Error> for ApiError {
                 Self::new(StatusCode::UNAUTHORIZED, "ERR_TOKEN_EXPIRED", error.to_string())
             }
             E::Random(_) => Self::internal(error),
+            E::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<routing::Error> for ApiError {
+    fn from(error: routing::Error) -> Self {
+        use routing::Error as E;
+
+        match error {
+            E::Malformed { .. }
+            | E::NotAKey(_)
+            | E::Invalid { .. }
+            | E::Expired(_)
+            | E::TooLong(_)
+            | E::Recursion(_) => Self::input(error.to_string()),
+            E::NotFound(_) | E::NoRecord(_) | E::NotAtHand(_) => Self::not_found(error.to_string()),
+            E::Older { .. } => Self::new(StatusCode::CONFLICT, "ERR_OLDER", error.to_string()),
+            E::TooMany => {
+                Self::new(StatusCode::CONFLICT, "ERR_TOO_MANY_RECORDS", error.to_string())
+            }
+            E::Timeout(_) => {
+                Self::soon(StatusCode::GATEWAY_TIMEOUT, "ERR_TIMEOUT", error.to_string())
+            }
+            E::Unavailable { .. } => {
+                Self::soon(StatusCode::BAD_GATEWAY, "ERR_UNAVAILABLE", error.to_string())
+            }
+            E::NoRecords | E::Rule { .. } | E::Resolver(_) => Self::internal(error),
             E::Db(error) => error.into(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod add;
 pub mod framing;
+mod names;
 mod read;
 
 use axum::body::Body;
@@ -38,6 +39,9 @@ pub(super) fn routes(parts: Parts) -> Router {
         .route("/backup", post(backup))
         .route("/keys", get(keys).post(create_key))
         .route("/keys/{key}", delete(revoke_key))
+        .route("/names", get(names::list))
+        .route("/names/{name}", get(names::get).put(names::put).delete(names::remove))
+        .route("/resolve/{name}", get(names::resolve))
         .route("/status", get(status))
         .with_state(parts)
 }

@@ -3,49 +3,30 @@
 
 use std::fmt::Write;
 
-use crate::gateway::escape;
 use crate::gateway::resolve::Named;
+use crate::gateway::{escape, page};
 use crate::ipld::path::ContentPath;
 use crate::ipld::unixfs::directory::Entry;
 
 use super::Page;
 
 /// Stands in the entity tag: to be changed whenever the page looks different.
-pub(super) const VERSION: &str = "1";
-/// The page needs its own style and nothing else.
-pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub(super) const VERSION: &str = "2";
 
 /// Longest name that is linked by name; what has a longer one is linked by its CID.
 pub(super) const NAME_BYTES_MAX: usize = 1024;
 /// How much of a longer name is shown, in characters.
 const LONG_NAME_CHARS: usize = 200;
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#8884}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.25rem;overflow-wrap:anywhere}h1 span{font-weight:400}\
-table{border-collapse:collapse;width:100%}\
-th,td{text-align:left;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}\
-th:last-child,td:last-child{text-align:right;white-space:nowrap;padding-right:0}\
-td:nth-child(2){font-family:ui-monospace,monospace;white-space:nowrap}\
-caption{text-align:left;padding-bottom:.75rem}\
-a:focus-visible{outline:2px solid}nav{margin:1rem 0}";
-
 /// Bytes of markup around one entry, roughly.
 const ENTRY_BYTES: usize = 320;
 
 /// Writes the page.
-pub(super) fn render(path: &ContentPath, named: &Named, page: &Page) -> String {
+pub(super) fn render(path: &ContentPath, named: &Named, listed: &Page) -> String {
     let base = base(path, named);
-    let mut out = String::with_capacity(2048 + page.entries.len() * (ENTRY_BYTES + base.len()));
-    out.push_str("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    out.push_str(
-        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
-    );
-    title(&mut out, path, named);
-    out.push_str("</title>\n<style>");
-    out.push_str(STYLE);
-    out.push_str("</style>\n</head>\n<body>\n<main>\n<h1>Index of <span>");
+    let mut out = String::with_capacity(4096 + listed.entries.len() * (ENTRY_BYTES + base.len()));
+    page::begin(&mut out, |out| title(out, path, named));
+    out.push_str("<h1>Index of <span>");
     breadcrumbs(&mut out, path, named);
     out.push_str("</span></h1>\n<table>\n<caption>CID: <code translate=\"no\">");
     escape::html(&mut out, &String::from_utf8_lossy(&named.text));
@@ -54,15 +35,15 @@ pub(super) fn render(path: &ContentPath, named: &Named, page: &Page) -> String {
     if !path.segments.is_empty() {
         out.push_str("<tr><td><a href=\"");
         out.push_str(&base);
-        out.push_str("..\">..</a></td><td></td><td></td></tr>\n");
+        out.push_str("..\">..</a> <span class=\"soft\">the folder above</span></td><td></td><td></td></tr>\n");
     }
     let mut escaped = String::new();
-    for entry in &page.entries {
+    for entry in &listed.entries {
         row(&mut out, &mut escaped, &base, entry);
     }
     out.push_str("</tbody>\n</table>\n");
-    pages(&mut out, page);
-    out.push_str("</main>\n</body>\n</html>\n");
+    pages(&mut out, listed);
+    page::end(&mut out);
     out
 }
 

@@ -155,6 +155,16 @@ impl Lister {
         }));
     }
 
+    /// Bytes of the blocks that it holds while there are links to come in them.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let held = self.open.iter().map(|level| match level {
+            Level::Plain(links) => links.held_bytes(),
+            Level::Shard(shard) => shard.links.held_bytes(),
+        });
+        held.sum()
+    }
+
     /// The shards it will ask for, as far as the ones read so far tell: the one waited for, then
     /// the next ones in order, at most `n`. For reading ahead.
     pub fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {

@@ -1,0 +1,74 @@
+use super::{Error, Name};
+
+crate::metrics! {
+    /// What names were resolved, and how.
+    pub struct Metrics {
+        /// Names resolved, by what they are and how it ended: "ok", "not_found", "invalid", "unavailable", "recursion".
+        resolutions: counter_vec("estuary_routing_resolutions_total", "kind", "outcome"),
+        /// Records of names that are held.
+        held_records: gauge("estuary_routing_held_records"),
+        /// Lookups of DNSLinks that ended, by how: "link", "none", "failed".
+        dns_lookups: counter_vec("estuary_routing_dns_lookups_total", "outcome"),
+        /// DNSLinks answered without a lookup.
+        dns_hits: counter("estuary_routing_dns_hits_total"),
+        /// DNSLinks answered beyond their TTL because no resolver answered.
+        dns_stale: counter("estuary_routing_dns_stale_total"),
+        /// Time a lookup of a DNSLink takes, in seconds.
+        dns_seconds: histogram("estuary_routing_dns_seconds"),
+    }
+}
+
+/// What a name is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    Key,
+    Domain,
+}
+
+impl Source {
+    pub(super) fn of(name: &Name) -> Self {
+        match name {
+            Name::Key(_) => Self::Key,
+            Name::Domain(_) => Self::Domain,
+        }
+    }
+}
+
+/// How a resolution ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Outcome {
+    Ok,
+    NotFound,
+    Invalid,
+    Unavailable,
+    Recursion,
+}
+
+impl Outcome {
+    pub(super) fn of<T>(resolved: &Result<T, Error>) -> Self {
+        match resolved {
+            Ok(_) => Self::Ok,
+            Err(Error::NotFound(_) | Error::NoRecord(_)) => Self::NotFound,
+            Err(Error::Recursion(_)) => Self::Recursion,
+            Err(Error::Expired(_) | Error::Invalid { .. } | Error::TooLong(_)) => Self::Invalid,
+            Err(_) => Self::Unavailable,
+        }
+    }
+}
+
+impl Metrics {
+    pub(super) fn resolved(&self, source: Source, outcome: Outcome) {
+        let kind = match source {
+            Source::Key => "ipns",
+            Source::Domain => "dnslink",
+        };
+        let outcome = match outcome {
+            Outcome::Ok => "ok",
+            Outcome::NotFound => "not_found",
+            Outcome::Invalid => "invalid",
+            Outcome::Unavailable => "unavailable",
+            Outcome::Recursion => "recursion",
+        };
+        self.resolutions.with_label_values(&[kind, outcome]).inc();
+    }
+}
