@@ -17,6 +17,7 @@ use crate::blockstore::{self, Store};
 use crate::cache::{self, BlockCache};
 use crate::config::Config;
 use crate::db::{self, Db};
+use crate::denylist::{self, Allowlist, Denylist};
 use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
 use crate::http::{self, Admin, Listener, Readiness, Server};
@@ -73,6 +74,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A list of what is blocked cannot be used.
+    #[error(transparent)]
+    Denylist(#[from] denylist::Error),
     /// The database did not open or close.
     #[error(transparent)]
     Db(#[from] db::Error),
@@ -119,6 +123,12 @@ impl App {
 
     fn open_in(config: &Config, data_dir: DataDir) -> Result<Self, Error> {
         let registry = Registry::new();
+        // First: where nobody knows what is blocked, nothing is to begin.
+        let metrics = denylist::Metrics::register(&registry)?;
+        let denylist = Denylist::open(&config.denylist, metrics.clone())?;
+        let allow = config.gateway.allow.clone();
+        let allowlist = Allowlist::open(allow, config.denylist.reload_ms, metrics)?;
+
         let metrics = db::Metrics::register(&registry)?;
         let db = Db::open(&data_dir.database(), &config.db, metrics)?;
 
@@ -126,12 +136,15 @@ impl App {
         let store = Store::open(&data_dir.segments(), db.clone(), &config.blockstore, metrics)?;
         let tasks = Tasks::new();
         tasks.spawn(store.clone().maintain(tasks.stop_token()));
+        tasks.spawn(denylist.watch(tasks.stop_token()));
+        tasks.spawn(allowlist.watch(tasks.stop_token()));
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
         let disk = Arc::new(store.clone());
         let sources = Vec::new();
-        let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics);
+        let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics)
+            .guarded_by(denylist.clone());
 
         let metrics = routing::Metrics::register(&registry)?;
         let (section, offline) = (&config.routing, config.offline);
@@ -139,10 +152,11 @@ impl App {
         let names = Names::new(parts, metrics);
         let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
-        let gateway = Gateway::new(parts, &config.gateway, &metrics);
+        let gateway = Gateway::new(parts, &config.gateway, &metrics).admitting(allowlist);
         let accounts = Accounts::new(db.clone());
         let metrics = upload::Metrics::register(&registry)?;
-        let upload = Upload::new(store.clone(), db.clone(), &config.upload, metrics);
+        let upload =
+            Upload::new(store.clone(), db.clone(), &config.upload, metrics).guarded_by(denylist);
 
         let draining = CancellationToken::new();
         let free_bytes_min = config.blockstore.free_bytes_min;

@@ -207,12 +207,26 @@ pub enum FetchError {
     /// Our side or theirs is down: a retry may help.
     #[error("the source is unavailable: {0}")]
     Unavailable(Arc<str>),
+    /// It must not be had: a list says so.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// The bytes did not match the CID.
     #[error(transparent)]
     Corrupt(#[from] VerifyError),
     /// Our own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Why content neither leaves nor comes in. Which list says so is for the log alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Blocked {
+    /// It was taken down.
+    #[error("this content is blocked here")]
+    Gone,
+    /// It was taken down, and the list names legal reasons.
+    #[error("this content is blocked here for legal reasons")]
+    Legal,
 }
 
 /// Why the blockstore failed.

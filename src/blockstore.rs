@@ -31,7 +31,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
-use crate::block::{Block, Blockstore, Cid, StoreError};
+use crate::block::{Block, Blocked, Blockstore, Cid, StoreError};
 use crate::db::{Db, Error};
 
 pub use disk::{FileOp, Outside};
@@ -162,6 +162,9 @@ pub enum PinError {
     /// A block of the DAG is not here.
     #[error("{0} is missing from the DAG")]
     Missing(Box<Cid>),
+    /// A block of the DAG must not be kept.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// The DAG cannot be walked.
     #[error(transparent)]
     Dag(#[from] crate::ipld::Error),

@@ -6,6 +6,7 @@
 mod add;
 pub mod args;
 mod client;
+mod denylist;
 mod error;
 mod get;
 mod keep;
@@ -13,6 +14,7 @@ mod key;
 mod name;
 mod output;
 mod read;
+mod sign;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,7 +22,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Args, Command};
+use crate::config::Config;
+use args::{Args, Command, Denylist};
 pub use client::{Local, Node};
 pub use error::{Error, exit};
 use output::Output;
@@ -63,6 +66,21 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Asked {
     }
 }
 
+/// Runs a command that needs the configuration alone, and says how the process ends; `None` for
+/// others.
+#[must_use]
+pub fn run_alone(args: &Args, config: &Config) -> Option<ExitCode> {
+    let out = Output::new(args.json);
+    let outcome = match args.command.as_ref()? {
+        Command::Denylist { command: Denylist::Check { path } } => {
+            denylist::check(config, path, out)
+        }
+        Command::Sign(asked) => sign::sign(config, asked, out),
+        _ => return None,
+    };
+    Some(error::exit(&outcome))
+}
+
 /// Runs a command against `node` and says how the process ends.
 pub async fn run(args: Args, node: Node) -> ExitCode {
     error::exit(&dispatch(args, &node).await)
@@ -85,8 +103,9 @@ async fn dispatch(args: Args, node: &Node) -> Result<(), Error> {
         Command::Key { command } => key::key(node, command, out).await,
         Command::Name { command } => name::name(node, command, out).await,
         Command::Status => keep::status(node, out).await,
-        // These need no node: `parse` sends them elsewhere.
+        // These need no node, and went elsewhere.
         Command::Serve | Command::CheckConfig | Command::Completions { .. } => Ok(()),
+        Command::Denylist { .. } | Command::Sign(_) => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ mod paths;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blockstore, cache, db, gateway, http, retrieval, routing, upload};
+use crate::{blockstore, cache, db, denylist, gateway, http, retrieval, routing, upload};
 
 pub use load::{Error, Loaded, Origin, Overrides, load};
 pub use log::{Format as LogFormat, Log};
@@ -32,6 +32,8 @@ pub struct Config {
     pub cache: cache::Config,
     /// Blocks on disk.
     pub blockstore: blockstore::Config,
+    /// What must neither leave nor come in.
+    pub denylist: denylist::Config,
     /// Finding blocks.
     pub retrieval: retrieval::Config,
     /// Names.

@@ -16,17 +16,22 @@ mod read_ahead;
 mod request;
 mod resolve;
 mod respond;
+pub mod signed;
 mod site;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::{Cid, IDENTITY};
+use crate::denylist::Allowlist;
 use crate::retrieval::Retriever;
 use crate::routing::Names;
+use crate::task::now_unix;
 
 pub use body::Body;
 pub use error::Error;
@@ -35,8 +40,9 @@ pub use network::{Network, NotANetwork};
 
 use hostname::{Hosts, Placed};
 use metrics::Counters;
-use request::{ContentRequest, Format, Parsed, Root};
+use request::{Asked, ContentRequest, Format, Parsed, Root};
 use respond::Responder;
+use signed::{Grant, Signatures, Signed, SigningKeys};
 
 /// The gateway's section of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -51,6 +57,13 @@ pub struct Config {
     /// Addresses and networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count, and whose
     /// requests are not limited by address: your CDN's.
     pub trusted_proxies: Vec<Network>,
+    /// Files, and directories of files `*.allow`, that list what is answered, in the form of
+    /// denylists. None: everything is.
+    pub allow: Vec<PathBuf>,
+    /// Whether only signed URLs are answered.
+    pub signed: Signed,
+    /// The keys that sign them, by name: secrets of 32 bytes or more, in hex or base64url.
+    pub signing_keys: SigningKeys,
     /// Entries on one page of a directory listing.
     pub listing_entries_max: usize,
     /// Largest file of which ranges are served, in bytes; of larger ones a range is refused with
@@ -64,6 +77,9 @@ impl Default for Config {
             listen: None,
             url: None,
             trusted_proxies: Vec::new(),
+            allow: Vec::new(),
+            signed: Signed::Off,
+            signing_keys: SigningKeys::default(),
             listing_entries_max: 1000,
             range_bytes_max: 5 << 30,
         }
@@ -95,6 +111,9 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 pub struct Gateway {
     parts: Parts,
+    allowlist: Allowlist,
+    /// None where nothing need be signed.
+    signatures: Option<Signatures>,
     hosts: Hosts,
     trusted_proxies: Arc<[Network]>,
     counters: Counters,
@@ -108,12 +127,20 @@ impl Gateway {
     pub fn new(parts: Parts, config: &Config, metrics: &Metrics) -> Self {
         Self {
             parts,
+            allowlist: Allowlist::default(),
+            signatures: Signatures::new(config.signed, &config.signing_keys),
             hosts: Hosts::new(),
             trusted_proxies: config.trusted_proxies.as_slice().into(),
             counters: Counters::new(metrics),
             listing_entries_max: config.listing_entries_max.max(1),
             range_bytes_max: config.range_bytes_max,
         }
+    }
+
+    /// The same, but only what this list admits is answered.
+    #[must_use]
+    pub fn admitting(self, allowlist: Allowlist) -> Self {
+        Self { allowlist, ..self }
     }
 
     /// Whose word counts on where a request came from.
@@ -139,13 +166,18 @@ impl Gateway {
         format: &mut Option<Format>,
     ) -> Result<Response<Body>, Error> {
         let Placed::Here(place) = self.hosts.place(request, peer).await?;
-        let asked = match request::parse(request, place)? {
+        let mut asked = match request::parse(request, place)? {
             Parsed::Content(asked) => asked,
             Parsed::Options => return Ok(options()),
             Parsed::Redirect(location) => return respond::redirect(&location),
             Parsed::Found(location) => return respond::found(&location),
         };
         *format = Some(asked.wants.format);
+        let signed = match &self.signatures {
+            Some(signatures) => granted(signatures, request, peer, &mut asked)?,
+            None => None,
+        };
+        self.admit(&asked, peer)?;
         if asked.wants.format == Format::IpnsRecord {
             return respond::ipns_record::ipns_record(&self.parts.names, &asked);
         }
@@ -162,10 +194,51 @@ impl Gateway {
                     let deadline = self.parts.retriever.session().deadline();
                     Box::pin(names.resolve(name, deadline)).await?
                 };
-                asked.at_name(resolved)
+                let content = asked.at_name(resolved);
+                self.check(&content.path.root, &content.path.segments)?;
+                content
             }
         };
-        self.content(&content).await
+        let mut outcome = self.content(&content).await;
+        if let (Some(grant), Ok(response)) = (signed, &mut outcome) {
+            let place = (&content.site, content.path.original.as_str());
+            grant.bind(response, place, peer.secure, now_unix());
+        }
+        outcome
+    }
+
+    /// Whether what is asked for may be answered, before anything is looked up.
+    fn admit(&self, asked: &Asked, peer: Peer) -> Result<(), Error> {
+        let segments = &asked.segments;
+        let listed = match &asked.root {
+            Root::Cid(root) => {
+                self.check(root, segments)?;
+                self.allowlist.admits_path(root, segments)
+            }
+            Root::Name(name) if self.is_guarded() => {
+                let name = name.to_string();
+                self.parts.retriever.denylist().check_name(&name, segments)?;
+                self.allowlist.admits_name(&name, segments)
+            }
+            Root::Name(_) => true,
+        };
+        // The operator's own socket sees what is not for the public.
+        if listed || peer.address.is_none() { Ok(()) } else { Err(Error::NotListed) }
+    }
+
+    fn is_guarded(&self) -> bool {
+        !self.parts.retriever.denylist().is_off() || !self.allowlist.is_off()
+    }
+
+    /// Whether a path may be answered, and the block that it starts from: what the client has
+    /// already is answered without a block.
+    fn check(&self, root: &Cid, segments: &[String]) -> Result<(), Error> {
+        let denylist = self.parts.retriever.denylist();
+        denylist.check_path(root, segments)?;
+        if !segments.is_empty() {
+            denylist.check_block(root)?;
+        }
+        Ok(())
     }
 
     async fn content(&self, request: &ContentRequest) -> Result<Response<Body>, Error> {
@@ -183,6 +256,24 @@ impl Gateway {
         };
         if responder.any_is_held() { outcome.map(respond::unless_held) } else { outcome }
     }
+}
+
+/// The signature of a request, which it must have; it is no part of what is asked for. The operator's
+/// own socket needs none, nor does the empty block that health checks ask for.
+fn granted(
+    signatures: &Signatures,
+    request: &Request,
+    peer: Peer,
+    asked: &mut Asked,
+) -> Result<Option<Grant>, Error> {
+    let probe = |root: &Cid| root.hash().code() == IDENTITY && root.hash().size() == 0;
+    if peer.address.is_none() || matches!(&asked.root, Root::Cid(root) if probe(root)) {
+        return Ok(None);
+    }
+    let (query, headers) = (request.uri().query(), request.headers());
+    let mut grant = signatures.check(&asked.original, query, headers, now_unix())?;
+    asked.wants.query = grant.query.take();
+    Ok(Some(grant))
 }
 
 fn options() -> Response<Body> {

@@ -24,6 +24,7 @@ pub mod cache;
 pub mod routing;
 // Storey 1
 pub mod db;
+pub mod denylist;
 pub mod ipld;
 // Storey 0
 pub mod block;

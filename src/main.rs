@@ -52,6 +52,9 @@ fn check_config(args: &Args) -> Result<(), Error> {
 /// Runs one command, on the node that runs or else on the store itself.
 async fn command(args: Args) -> Result<ExitCode, Error> {
     let Loaded { config, data_dir } = load(&args)?;
+    if let Some(code) = cli::run_alone(&args, &config) {
+        return Ok(code);
+    }
     let socket = app::socket_path(&data_dir);
     if let Some(node) = cli::Node::running(&data_dir, &socket).await? {
         return Ok(cli::run(args, node).await);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::block::{Block, BlockSource, Blockstore, Cid, FetchContext, FetchError, Mh, Want};
 use crate::cache::BlockCache;
+use crate::denylist::Denylist;
 
 use flight::Flights;
 pub use metrics::Metrics;
@@ -46,6 +47,7 @@ impl Default for Config {
 #[derive(Clone)]
 pub struct Retriever {
     shared: Arc<Shared>,
+    denylist: Denylist,
 }
 
 struct Shared {
@@ -84,7 +86,19 @@ impl Retriever {
         let rungs = Rungs::new(metrics);
         let flights = Flights::default();
         let shared = Shared { cache, store, sources, flights, absent, config, rungs };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), denylist: Denylist::default() }
+    }
+
+    /// The same, but what this list blocks is given to nobody, wherever it is.
+    #[must_use]
+    pub fn guarded_by(self, denylist: Denylist) -> Self {
+        Self { denylist, ..self }
+    }
+
+    /// What must not be given to anybody.
+    #[must_use]
+    pub fn denylist(&self) -> &Denylist {
+        &self.denylist
     }
 
     /// A session for one request.
@@ -95,7 +109,9 @@ impl Retriever {
 
     /// The block: from itself, from memory, from disk, from the sources.
     pub async fn block(&self, cid: &Cid, session: &Session) -> Result<Block, FetchError> {
-        if let Some(block) = self.at_hand(cid) {
+        // Before anything is looked up, so that nothing need be evicted when lists change.
+        self.denylist.check_block(cid)?;
+        if let Some(block) = self.in_memory(cid) {
             return Ok(block);
         }
         if let Some(block) = self.read_disk(cid).await? {
@@ -108,9 +124,14 @@ impl Retriever {
         self.ask_sources(cid, session).await
     }
 
-    /// The block, if that takes no waiting: an identity CID, or one in memory.
+    /// The block, if that takes no waiting: an identity CID, or one in memory. One that is blocked
+    /// is not at hand; [`Self::block`] says why.
     #[must_use]
     pub fn at_hand(&self, cid: &Cid) -> Option<Block> {
+        if self.denylist.would_block(cid) { None } else { self.in_memory(cid) }
+    }
+
+    fn in_memory(&self, cid: &Cid) -> Option<Block> {
         if let Some(block) = Block::from_identity(cid) {
             return Some(block);
         }
@@ -121,6 +142,7 @@ impl Retriever {
 
     /// Whether the block is in itself, in memory or on disk.
     pub async fn has_local(&self, cid: &Cid) -> Result<bool, FetchError> {
+        self.denylist.check_block(cid)?;
         let identity = cid.hash().code() == crate::block::IDENTITY;
         Ok(identity || self.shared.cache.contains(cid) || self.shared.store.has(cid).await?)
     }

@@ -21,9 +21,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::block::{Cid, StoreError};
-use crate::blockstore::{Store, Writing};
+use crate::block::{Blocked, Cid, StoreError};
+use crate::blockstore::{Pin, PinError, Store, Writing};
 use crate::db::{self, Db};
+use crate::denylist::Denylist;
 use crate::ipld;
 use crate::task::Tasks;
 
@@ -99,6 +100,9 @@ pub enum Error {
     /// The body could not be read to its end.
     #[error("the body broke off: {0}")]
     Body(io::Error),
+    /// A block of it must not be kept.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,6 +119,7 @@ pub enum Error {
 pub struct Upload {
     store: Store,
     db: Db,
+    denylist: Denylist,
     bytes_max: u64,
     places: Arc<Semaphore>,
     pool: Pool,
@@ -142,12 +147,19 @@ impl Upload {
         Self {
             store,
             db,
+            denylist: Denylist::default(),
             bytes_max: config.bytes_max,
             places: Arc::new(Semaphore::new(config.concurrent_max)),
             pool: Pool::new(),
             tasks: Tasks::new(),
             metrics,
         }
+    }
+
+    /// The same, but nothing is kept that this list blocks.
+    #[must_use]
+    pub fn guarded_by(self, denylist: Denylist) -> Self {
+        Self { denylist, ..self }
     }
 
     /// Most bytes of one upload.
@@ -166,6 +178,11 @@ impl Upload {
     #[must_use]
     pub fn contents(&self) -> Contents {
         Contents::new(self.db.clone())
+    }
+
+    /// Pins a DAG that the store holds whole, without a record.
+    pub async fn pin_here(&self, root: Cid) -> Result<Pin, PinError> {
+        self.store.pin_checked(root, |cid| self.denylist.check_block(cid)).await
     }
 
     /// Takes the pin off a content and forgets its records. False when there was no pin.

@@ -16,7 +16,7 @@ const STOREYS: &str = "\
 5  gateway   upload
 4  retrieval
 3  cache   blockstore   routing   accounts
-1  db   ipld
+1  db   ipld   denylist
 0  block   metrics   task
 ";
 /// The highest storey that fakes may know.

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use crate::block::{Blockstore as _, Cid, StoreError};
+use crate::block::{Blocked, Blockstore as _, Cid, StoreError};
 use crate::db::{Error, Snapshot, Table, Transaction};
 use crate::ipld::walk::{DagWalk, Limits, Step};
 
@@ -79,6 +79,16 @@ impl Store {
     /// Pins a DAG that the store holds whole; one that is pinned already stays so. Every block is
     /// read, so that what is promised is there.
     pub async fn pin(&self, root: Cid) -> Result<Pin, PinError> {
+        self.pin_checked(root, |_| Ok(())).await
+    }
+
+    /// As [`Self::pin`], if every block passes the check.
+    pub async fn pin_checked(
+        &self,
+        root: Cid,
+        check: impl Fn(&Cid) -> Result<(), Blocked> + Send + Sync,
+    ) -> Result<Pin, PinError> {
+        check(&root)?;
         if let Some(pin) = self.pinned(&root)? {
             return Ok(pin);
         }
@@ -88,10 +98,11 @@ impl Store {
         let mut blocks = Vec::new();
         loop {
             match walk.step()? {
-                Step::Need(cid) => match self.get(&cid).await? {
-                    Some(block) => walk.supply(block)?,
-                    None => return Err(PinError::Missing(Box::new(cid))),
-                },
+                Step::Need(cid) => {
+                    check(&cid)?;
+                    let block = self.get(&cid).await?;
+                    walk.supply(block.ok_or_else(|| PinError::Missing(Box::new(cid)))?)?;
+                }
                 Step::Visit(block) => {
                     // One that is collected before it is held is in hand: it is written again.
                     blocks.push(block);

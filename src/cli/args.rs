@@ -91,6 +91,14 @@ pub enum Command {
         #[command(subcommand)]
         command: Name,
     },
+    /// Say what the configured denylists block
+    Denylist {
+        /// What to do with them
+        #[command(subcommand)]
+        command: Denylist,
+    },
+    /// Sign a URL, so that it may be read until it expires
+    Sign(Sign),
     /// Say how the running node does
     Status,
     /// Print completions for a shell
@@ -182,6 +190,33 @@ pub enum Pin {
         #[arg(required = true)]
         cids: Vec<String>,
     },
+}
+
+/// What can be done with denylists.
+#[derive(Debug, Subcommand)]
+pub enum Denylist {
+    /// Say whether something is blocked, and by which line
+    Check {
+        /// /ipfs/CID/path or /ipns/NAME/path, a CID, or a name
+        path: String,
+    },
+}
+
+/// Options of `sign`.
+#[derive(Debug, clap::Args)]
+pub struct Sign {
+    /// A URL of the gateway, or /ipfs/CID/path
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// For how long it holds, such as 90s, 15m, 1h or 7d
+    #[arg(long, value_name = "TIME")]
+    pub expires: String,
+    /// The key that signs [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
+    /// Sign a directory with all below it
+    #[arg(long)]
+    pub prefix: bool,
 }
 
 /// What can be done with keys.

@@ -3,6 +3,7 @@
 use crate::routing::NameMap;
 
 use super::Config;
+use crate::gateway::signed::Signed;
 
 /// A value that makes no sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +25,11 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         let why = "the admin listener has no keys, so it is for this machine only; \
                    use 127.0.0.1 and let a proxy that asks for a password come before it";
         return Err(wrong("admin.listen", address, why));
+    }
+    let no_keys = config.gateway.signing_keys.ids().next().is_none();
+    if config.gateway.signed == Signed::Required && no_keys {
+        let why = "without a key nothing could be signed; set gateway.signing_keys";
+        return Err(wrong("gateway.signed", "\"required\"", why));
     }
     if let Some(url) = &config.gateway.url {
         let plain = url.strip_prefix("https://").or(url.strip_prefix("http://"));
@@ -56,7 +62,7 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
 
 /// Numbers and what they may be.
 fn ranges(config: &Config) -> Result<(), Wrong> {
-    let Config { gateway, http, retrieval, routing, upload, db, .. } = config;
+    let Config { gateway, http, denylist, retrieval, routing, upload, db, .. } = config;
     let count = |number: usize| number as u64;
     let ranges = [
         ("gateway.listing_entries_max", count(gateway.listing_entries_max), 1, 100_000),
@@ -70,6 +76,7 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("http.idle_timeout_ms", http.idle_timeout_ms, 10, DAY_MS),
         ("http.stall_timeout_ms", http.stall_timeout_ms, 10, DAY_MS),
         ("http.answer_timeout_ms", http.answer_timeout_ms, 10, DAY_MS),
+        ("denylist.reload_ms", denylist.reload_ms, 100, 10_000),
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),

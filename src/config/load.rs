@@ -10,6 +10,9 @@ use toml::{Table, Value};
 
 use super::{Config, Environment, check};
 
+/// Keys whose values no complaint repeats.
+const SECRET: &[&str] = &["gateway.signing_keys"];
+
 /// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -196,7 +199,8 @@ impl Settings {
         }
         let Some((value, error)) = complaint else { return Ok(()) };
         let why = error.message().to_owned();
-        Err(Error::Value { key: key.to_owned(), value: value.to_string(), origin, why })
+        let value = if SECRET.contains(&key) { "…".to_owned() } else { value.to_string() };
+        Err(Error::Value { key: key.to_owned(), value, origin, why })
     }
 
     fn finish(self) -> Result<Config, Error> {

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use percent_encoding::percent_decode_str;
 
-use crate::block::{Cid, FetchError, StoreError};
+use crate::block::{Blocked, Cid, FetchError, StoreError};
 use crate::db;
 use crate::ipld::Error as IpldError;
 use crate::routing;
@@ -12,6 +12,7 @@ use crate::routing;
 use super::body::Body;
 use super::error_page::{self, Advice};
 use super::request::Format;
+use super::signed::Refused;
 use super::{Request, headers, page};
 
 /// Why a request was not answered with content.
@@ -84,12 +85,24 @@ pub enum Error {
     /// A name is none, or leads nowhere.
     #[error(transparent)]
     Name(#[from] routing::Error),
+    /// Not everything is answered here, and this is not listed.
+    #[error("this gateway answers what its operator lists, and this is not listed")]
+    NotListed,
+    /// Only signed URLs are answered, and this is none that holds.
+    #[error(transparent)]
+    Signed(#[from] Refused),
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// Only what is here was asked for, and it is not here.
     #[error("not here, and only-if-cached asks for what is here: {0}")]
     NotCached(Box<Cid>),
+}
+
+impl From<Blocked> for Error {
+    fn from(blocked: Blocked) -> Self {
+        Self::Fetch(blocked.into())
+    }
 }
 
 impl From<IpldError> for Error {
@@ -111,6 +124,7 @@ impl Error {
             | Self::UnknownMediaType
             | Self::ServiceWorker
             | Self::RecordOfContent => StatusCode::BAD_REQUEST,
+            Self::NotListed | Self::Signed(_) => StatusCode::FORBIDDEN,
             Self::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
             Self::RangeOfLarge(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -257,6 +271,8 @@ fn name_status(error: &routing::Error) -> StatusCode {
 fn fetch_status(error: &FetchError) -> StatusCode {
     match error {
         FetchError::NotFound(_) => StatusCode::NOT_FOUND,
+        FetchError::Blocked(Blocked::Gone) => StatusCode::GONE,
+        FetchError::Blocked(Blocked::Legal) => StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
         FetchError::Timeout(..) => StatusCode::GATEWAY_TIMEOUT,
         FetchError::Unavailable(_) | FetchError::Corrupt(_) => StatusCode::BAD_GATEWAY,
         FetchError::Store(StoreError::Closed) => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::block::Cid;
+use crate::denylist::Denylist;
 use crate::ipld::Error as IpldError;
 use crate::ipld::path::ContentPath;
 use crate::ipld::walk::{PathWalk, Step};
@@ -83,9 +84,25 @@ pub(super) async fn resolve(
             Step::Done => break,
         }
     }
+    check_ways(retriever.denylist(), walk.ways())?;
     let named = Named::unresolved(path).with_roots(walk.roots());
     let terminus = walk.terminus().unwrap_or(path.root);
     Ok(Named { terminus, text: terminus.to_string().into(), ..named })
+}
+
+/// Whether all that was met on a path may be answered: a path that starts elsewhere leads to the
+/// same content, and its end may be answered without a block.
+pub(super) fn check_ways<'a>(
+    denylist: &Denylist,
+    ways: impl Iterator<Item = (&'a Cid, &'a [String])>,
+) -> Result<(), Error> {
+    if !denylist.is_off() {
+        for (cid, rest) in ways {
+            denylist.check_block(cid)?;
+            denylist.check_path(cid, rest)?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells a path that leads nowhere from blocks that cannot be read.

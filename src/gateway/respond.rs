@@ -40,10 +40,12 @@ impl<'a> Responder<'a> {
     pub(super) fn at_once(self) -> Option<Outcome> {
         let request = self.request;
         if let Format::Car(params) = request.wants.format {
-            return car::not_modified(request, &params).map(Ok);
+            // Where something may be blocked, what the path leads to must be known first.
+            let known = request.path.segments.is_empty() || self.retriever.denylist().is_off();
+            return known.then(|| car::not_modified(request, &params))?.map(Ok);
         }
         let named = Named::at_root(&request.path)?;
-        if let Some(response) = self.not_modified(&named) {
+        if let Some(response) = self.not_modified_unread(&named) {
             return Some(Ok(response));
         }
         let leaf = named.terminus.codec() == codec::RAW && request.wants.format == Format::Default;
@@ -83,7 +85,7 @@ impl<'a> Responder<'a> {
             Some(named) => named,
             None => {
                 let named = resolve(self.retriever, session, path).await?;
-                if let Some(response) = self.not_modified(&named) {
+                if let Some(response) = self.not_modified_unread(&named) {
                     return Ok(response);
                 }
                 named
@@ -113,6 +115,9 @@ impl<'a> Responder<'a> {
         let node = Node::decode(block)?;
         match node.kind {
             Kind::File(file) => {
+                if let Some(response) = self.not_modified(named) {
+                    return Ok(response);
+                }
                 let name = self.request.path.segments.last().map(String::as_str);
                 let mtime = node.metadata.mtime;
                 let file = file::Served { file, mtime, name, named };
@@ -129,6 +134,15 @@ impl<'a> Responder<'a> {
                 directory::directory(self, session, named, node).await
             }
         }
+    }
+
+    /// 304 before anything is read. Where something may be blocked, a directory is looked at first:
+    /// its page may be.
+    fn not_modified_unread(&self, named: &Named) -> Option<Response<Body>> {
+        let may_be_directory =
+            named.terminus.codec() == codec::DAG_PB && self.request.wants.format == Format::Default;
+        let unread = !may_be_directory || self.retriever.denylist().is_off();
+        unread.then(|| self.not_modified(named))?
     }
 
     /// 304, where the client names an entity tag that the content may have. All of them follow

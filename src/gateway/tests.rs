@@ -1,11 +1,13 @@
 //! Stories of requests, told to a gateway over fakes.
 
+mod denylist;
 mod made;
 mod names;
 mod negotiation;
 mod pages;
 mod preview;
 mod ranges;
+mod signed;
 mod tar;
 mod wire;
 

@@ -59,7 +59,7 @@ impl Adding {
         let profile = options.profile;
         let chunk_bytes = options.chunker.unwrap_or(profile.chunker()).bytes_max();
         let chunks = (PIECE_BYTES / chunk_bytes).clamp(1, PIECE_CHUNKS_MAX);
-        let batch = Batch::new(upload.store.begin().await?);
+        let batch = Batch::new(upload.store.begin().await?, upload.denylist.clone());
         let (to, from) = mpsc::channel(PIECES_AHEAD);
         let writer = upload.tasks.spawn(write(from, batch, profile));
         Ok(Self {

@@ -4,6 +4,7 @@ use super::Error;
 use super::pool::Memory;
 use crate::block::Block;
 use crate::blockstore::Writing;
+use crate::denylist::Denylist;
 
 /// Bytes handed to the store at once.
 const BATCH_BYTES: usize = 4 << 20;
@@ -14,24 +15,26 @@ const BATCH_BLOCKS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Batch {
     writing: Writing,
+    denylist: Denylist,
     blocks: Vec<Block>,
     bytes: usize,
     memory: Memory,
 }
 
 impl Batch {
-    pub(super) fn new(writing: Writing) -> Self {
-        Self { writing, blocks: Vec::new(), bytes: 0, memory: Memory::none() }
+    pub(super) fn new(writing: Writing, denylist: Denylist) -> Self {
+        Self { writing, denylist, blocks: Vec::new(), bytes: 0, memory: Memory::none() }
     }
 
-    /// Adds blocks; hands all over once they are many. The memory is given back when they are
-    /// written.
+    /// Adds blocks, none of which may be blocked; hands all over once they are many. The memory is
+    /// given back when they are written.
     pub(super) async fn add(
         &mut self,
         blocks: impl IntoIterator<Item = Block>,
         memory: Memory,
     ) -> Result<(), Error> {
         for block in blocks {
+            self.denylist.check_block(block.cid())?;
             self.bytes += block.data().len();
             self.blocks.push(block);
         }

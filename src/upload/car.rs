@@ -104,7 +104,7 @@ impl Upload {
             incomplete: Vec::new(),
         };
         for root in read.roots.iter().filter(|_| pin) {
-            let missing = match self.store.pin(*root).await {
+            let missing = match self.pin_here(*root).await {
                 Ok(pin) => {
                     let owned = Record::default();
                     self.record(*root, pin.bytes, Kind::Car, owned).await?;
@@ -112,6 +112,7 @@ impl Upload {
                 }
                 Err(PinError::Missing(cid)) => Some(cid.to_string()),
                 Err(PinError::Dag(_)) => None,
+                Err(PinError::Blocked(blocked)) => return Err(blocked.into()),
                 Err(PinError::Store(error)) => return Err(error.into()),
             };
             imported.incomplete.push(Incomplete { root: root.to_string(), missing });
@@ -145,7 +146,7 @@ impl Upload {
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
         let (to, from) = mpsc::channel(PIECES_AHEAD);
-        let batch = Batch::new(self.store.begin().await?);
+        let batch = Batch::new(self.store.begin().await?, self.denylist.clone());
         let mut writer = self.tasks.spawn(write(from, batch, whole));
         let mut reader = CarReader::new(limits);
         let mut roots = Vec::new();

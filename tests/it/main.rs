@@ -6,6 +6,7 @@ mod api;
 mod command;
 mod config;
 mod console;
+mod denylist;
 #[path = "../../src/testing/dns.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is the fake of the unit tests")]
 mod dns_server;
@@ -17,4 +18,5 @@ mod metrics;
 mod names;
 mod operator;
 mod shutdown;
+mod signed;
 mod upload;

@@ -68,6 +68,13 @@ pub(super) async fn car(
         Error::Content(error) => resolve::failed(&request.path, error),
         other => other,
     })?;
+    let denylist = responder.retriever.denylist();
+    resolve::check_ways(denylist, body.walk.ways())?;
+    if !denylist.is_off()
+        && let Some(response) = not_modified(request, &params)
+    {
+        return Ok(response);
+    }
     let named = Named::unresolved(&request.path).with_roots(body.walk.roots());
     let headers = car_headers(request, &params, etag(&request.path, &params), &named);
     let body =

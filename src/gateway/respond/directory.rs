@@ -32,8 +32,11 @@ pub(super) async fn directory(
     if !request.path.trailing_slash && !request.wants.slash_optional {
         return to_slash(request);
     }
-    if let Some(index) = index(responder, session, &node).await? {
-        let (file, mtime) = index;
+    let index = index(responder, session, &node).await?;
+    if let Some(response) = responder.not_modified(named) {
+        return Ok(response);
+    }
+    if let Some((file, mtime)) = index {
         let served = Served { file, mtime, name: Some("index.html"), named };
         return super::file::file(responder, session, served).await;
     }

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use crate::accounts;
-use crate::block::{FetchError, StoreError};
+use crate::block::{Blocked, FetchError, StoreError};
 use crate::blockstore::PinError;
 use crate::db;
 use crate::http::auth::Refused;
@@ -129,6 +129,7 @@ impl From<upload::Error> for ApiError {
             | E::Missing(_)
             | E::NotUnderRoot { .. }
             | E::Body(_) => Self::input(error.to_string()),
+            E::Blocked(blocked) => blocked.into(),
             E::Store(error) => error.into(),
             E::Db(error) => error.into(),
             E::GivenUp => StoreError::Closed.into(),
@@ -215,6 +216,7 @@ impl From<PinError> for ApiError {
             PinError::Missing(_) => {
                 Self::new(StatusCode::CONFLICT, "ERR_CONTENT_INCOMPLETE", error.to_string())
             }
+            PinError::Blocked(blocked) => blocked.into(),
             PinError::Dag(error) => error.into(),
             PinError::Store(error) => error.into(),
         }
@@ -238,6 +240,7 @@ impl From<FetchError> for ApiError {
             FetchError::NotFound(_) => {
                 Self::new(StatusCode::NOT_FOUND, "ERR_CONTENT_NOT_FOUND", error.to_string())
             }
+            FetchError::Blocked(blocked) => blocked.into(),
             FetchError::Timeout(..) => {
                 Self::soon(StatusCode::GATEWAY_TIMEOUT, "ERR_TIMEOUT", error.to_string())
             }
@@ -246,6 +249,16 @@ impl From<FetchError> for ApiError {
             }
             FetchError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<Blocked> for ApiError {
+    fn from(blocked: Blocked) -> Self {
+        let status = match blocked {
+            Blocked::Gone => StatusCode::GONE,
+            Blocked::Legal => StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
+        };
+        Self::new(status, "ERR_CONTENT_BLOCKED", blocked.to_string())
     }
 }
 

@@ -88,7 +88,7 @@ fn pin_model(pin: &Pin) -> Value {
 }
 
 async fn pin(State(parts): State<Parts>, Path(cid): Path<String>) -> Result<Json<Value>, ApiError> {
-    let pin = parts.store.pin(parse_cid(&cid)?).await?;
+    let pin = parts.upload.pin_here(parse_cid(&cid)?).await?;
     Ok(Json(pin_model(&pin)))
 }
 

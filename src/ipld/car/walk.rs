@@ -112,6 +112,11 @@ impl CarWalk {
         self.path.roots()
     }
 
+    /// The same, each with the names that lead on from there.
+    pub fn ways(&self) -> impl Iterator<Item = (&Cid, &[String])> {
+        self.path.ways()
+    }
+
     /// Hands in the block that was needed.
     pub fn supply(&mut self, block: Block) -> Result<(), Error> {
         if self.job.is_some() { self.path.supply(block) } else { self.machine.supply(block) }

@@ -19,6 +19,8 @@ pub struct PathWalk {
     followed: usize,
     at: At,
     roots: Vec<Cid>,
+    /// How many names led to each of the roots.
+    depths: Vec<usize>,
     ready: Option<Block>,
 }
 
@@ -33,7 +35,8 @@ impl PathWalk {
     /// A walk from `root` along `names`.
     #[must_use]
     pub fn new(root: Cid, names: Vec<String>) -> Self {
-        Self { names, followed: 0, at: At::Node(root), roots: vec![root], ready: None }
+        let (roots, depths) = (vec![root], vec![0]);
+        Self { names, followed: 0, at: At::Node(root), roots, depths, ready: None }
     }
 
     /// What comes next. From here or from [`PathWalk::supply`], [`Error::NoLink`] says that the path
@@ -96,6 +99,12 @@ impl PathWalk {
         &self.roots
     }
 
+    /// The same, each with the names that lead on from there.
+    pub fn ways(&self) -> impl Iterator<Item = (&Cid, &[String])> {
+        let rest = |depth: &usize| self.names.get(*depth..).unwrap_or_default();
+        self.roots.iter().zip(self.depths.iter().map(rest))
+    }
+
     fn enter(&mut self, block: &Block) -> Result<(), Error> {
         if let At::Shards(_, lookup) = &mut self.at {
             return lookup.supply(block);
@@ -137,6 +146,7 @@ impl PathWalk {
         self.followed += names;
         self.at = At::Node(cid);
         self.roots.push(cid);
+        self.depths.push(self.followed);
     }
 
     fn no_link(&self, parent: Cid, offset: usize) -> Error {

@@ -120,7 +120,9 @@ async fn entry_line(
                 }
                 other => other,
             },
-            Err(FetchError::NotFound(_)) => Described::unknown(entry.tsize),
+            Err(FetchError::NotFound(_) | FetchError::Blocked(_)) => {
+                Described::unknown(entry.tsize)
+            }
             Err(error) => return Err(error),
         }
     };

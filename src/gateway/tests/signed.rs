@@ -1,0 +1,111 @@
+//! A private gateway: it answers whoever has a signed URL.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::gateway::signed::{Terms, sign};
+
+fn private() -> (World, SigningKeys) {
+    let keys = SigningKeys::new([("k", "5e".repeat(32))]).unwrap();
+    let mut world = world();
+    let config =
+        Config { signed: Signed::Required, signing_keys: keys.clone(), ..Config::default() };
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    world.gateway = Gateway::new(world.gateway.parts.clone(), &config, &metrics);
+    (world, keys)
+}
+
+async fn ask(world: &World, method: Method, uri: &str, headers: &[(&str, &str)]) -> Answer {
+    let peer = Peer { address: Some(IpAddr::from([192, 0, 2, 1])), secure: false };
+    let mut request = http::Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = world.gateway.respond(request.body(()).unwrap(), peer).await;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer { status: head.status.as_u16(), headers: head.headers, body, whole: true }
+}
+
+#[tokio::test]
+async fn a_signed_url_works_and_an_unsigned_one_does_not() {
+    let (world, keys) = private();
+    let cid = world.raw("private");
+    let path = format!("/ipfs/{cid}");
+    let terms = Terms { expires: now_unix() + 100, key: "k", depth: None };
+    let query = sign(&keys, &path, None, terms).unwrap();
+    for method in [Method::GET, Method::HEAD] {
+        let answer = ask(&world, method, &format!("{path}?{query}"), &[]).await;
+        assert_eq!(answer.status, 200);
+        let cache = answer.header("cache-control");
+        let lasts = cache.strip_prefix("private, max-age=").unwrap();
+        assert!((90..=100).contains(&lasts.parse::<u64>().unwrap()), "{cache}");
+        assert_eq!(answer.header("x-ipfs-path"), path);
+        assert_eq!(answer.header("set-cookie"), "");
+    }
+    let etag = format!("\"{cid}\"");
+    let held = [("if-none-match", etag.as_str())];
+    let again = ask(&world, Method::GET, &format!("{path}?{query}"), &held).await;
+    assert_eq!(again.status, 304);
+    assert!(again.header("cache-control").starts_with("private"));
+    for uri in [path.clone(), format!("{path}?format=raw"), format!("{path}?{query}&format=raw")] {
+        for headers in [&[][..], &held] {
+            let answer = ask(&world, Method::GET, &uri, headers).await;
+            assert_eq!((answer.status, answer.header("cache-control")), (403, "no-store"), "{uri}");
+            assert!(answer.text().lines().count() == 1 && answer.text().contains("signed"));
+        }
+    }
+    let old = Terms { expires: 1_000_000_000, ..terms };
+    let query = sign(&keys, &path, None, old).unwrap();
+    let answer = ask(&world, Method::GET, &format!("{path}?{query}"), &[]).await;
+    assert!(answer.status == 403 && answer.text().contains("expired"), "{}", answer.text());
+    // Health checks, preflights and the operator need none.
+    assert_eq!(ask(&world, Method::GET, "/ipfs/bafkqaaa", &[]).await.status, 200);
+    assert_eq!(ask(&world, Method::OPTIONS, &path, &[]).await.status, 200);
+    assert_eq!(world.get(&path).await.text(), "private");
+}
+
+#[tokio::test]
+async fn the_signature_shows_in_no_header_about_the_content() {
+    let (world, keys) = private();
+    let cid = world.raw("private");
+    let path = format!("/ipfs/{cid}");
+    let terms = Terms { expires: now_unix() + 100, key: "k", depth: None };
+    let query = sign(&keys, &path, Some("download=true"), terms).unwrap();
+    let accept = [("accept", "application/vnd.ipld.raw")];
+    let signed = ask(&world, Method::GET, &format!("{path}?{query}"), &accept).await;
+    assert_eq!(signed.status, 200);
+    assert_eq!(signed.header("content-location"), format!("{path}?download=true&format=raw"));
+    assert_eq!(signed.header("etag"), format!("\"{cid}.raw\""));
+}
+
+#[tokio::test]
+async fn a_signed_page_loads_its_parts_by_relative_links() {
+    let (world, keys) = private();
+    let (index, image) = (world.raw("<img src=a.png>"), world.raw("image"));
+    let sub = world.store.add_directory([("b.png", image)]).unwrap();
+    let site =
+        world.store.add_directory([("a.png", image), ("index.html", index), ("sub", sub)]).unwrap();
+    let root = world.store.add_directory([("site", site), ("other", index)]).unwrap();
+    let path = format!("/ipfs/{root}/site/");
+    let terms = Terms { expires: now_unix() + 100, key: "k", depth: Some(1) };
+    let query = sign(&keys, &path, None, terms).unwrap();
+    let page = ask(&world, Method::GET, &format!("{path}?{query}"), &[]).await;
+    assert_eq!((page.status, page.text()), (200, "<img src=a.png>"));
+    let set = page.header("set-cookie");
+    assert!(set.contains(&format!("; Path={path}; ")) && set.contains("HttpOnly"), "{set}");
+    let cookie = [("cookie", set.split(';').next().unwrap())];
+    let get = async |path: &str| ask(&world, Method::GET, path, &cookie).await;
+    let part = get(&format!("{path}a.png")).await;
+    assert_eq!((part.status, part.text()), (200, "image"));
+    assert!(part.header("cache-control").starts_with("private, max-age="));
+    assert_eq!(get(&format!("{path}sub/b.png")).await.status, 200);
+    assert_eq!(get(&format!("/ipfs/{root}/other")).await.status, 403);
+    assert_eq!(get(&format!("/ipfs/{image}")).await.status, 403);
+    // A client without cookies is led on with its signature.
+    let moved = ask(&world, Method::GET, &format!("{path}sub?{query}"), &[]).await;
+    assert_eq!(moved.status, 301);
+    assert_eq!(moved.header("location"), format!("{path}sub/?{query}"));
+    let there = ask(&world, Method::GET, moved.header("location"), &[]).await;
+    assert_eq!(there.status, 200);
+}
