@@ -510,7 +510,7 @@ def names_of(cid, fixtures):
     """The same content by other CIDs, and the fixtures' keys."""
     leaf, tree = based(cid["leaf"], "bytes"), based(cid["tree"], "bytes")
     cid.update({f"leaf-{base}": based(cid["leaf"], base) for base in ("upper", "base58", "base16", "base64url")})
-    cid["missing-block"] = "QmYhmPjhFjYFyaoiuNzYv8WGavpSRDwdHWe5B4M5du5Rtk"  # of the fixtures: a file whose first block is not there
+    cid["missing-block"] = "QmYhmPjhFjYFyaoiuNzYv8WGavpSRDwdHWe5B4M5du5Rtk"  # of the fixtures: a file that lacks blocks
     cid["leaf-pb"], cid["tree-raw"], cid["tree-unknown-codec"] = base32(b"\1\x70" + leaf[2:]), base32(b"\1\x55" + tree[2:]), base32(b"\1\x01" + tree[2:])
     cid["tree-b36"] = based(cid["tree"], "base36")
     # Too long for a DNS label in every base: a SHA-512.
