@@ -59,7 +59,7 @@ async fn until(node: &Estuary, path: &str, status: u16) -> Answer {
 }
 
 #[tokio::test]
-async fn b03_a_changed_list_counts_while_the_node_serves_what_is_cached_too() {
+async fn a_changed_list_counts_while_the_node_serves_what_is_cached_too() {
     let lists = Lists::new();
     let node = lists.node().await;
     let cid = node.add_block("taken down later").await;
@@ -92,7 +92,7 @@ async fn b03_a_changed_list_counts_while_the_node_serves_what_is_cached_too() {
 }
 
 #[tokio::test]
-async fn b05_blocked_content_does_not_come_in_and_nothing_of_it_is_kept() {
+async fn blocked_content_does_not_come_in_and_nothing_of_it_is_kept() {
     let lists = Lists::new();
     let bad = raw("a blocked leaf");
     let good = raw("a good leaf");
@@ -134,7 +134,7 @@ async fn b05_blocked_content_does_not_come_in_and_nothing_of_it_is_kept() {
 }
 
 #[tokio::test]
-async fn b05_what_is_blocked_by_now_cannot_be_pinned() {
+async fn what_is_blocked_by_now_cannot_be_pinned() {
     let lists = Lists::new();
     let node = lists.node().await;
     let (a, b) = (raw("a"), raw("b"));
@@ -162,7 +162,7 @@ async fn b05_what_is_blocked_by_now_cannot_be_pinned() {
 
 /// Over sockets: what is cut never looks whole.
 #[tokio::test]
-async fn b03_a_stream_that_meets_a_blocked_block_is_cut_visibly() {
+async fn a_stream_that_meets_a_blocked_block_is_cut_visibly() {
     let lists = Lists::new();
     let node = lists.node().await;
     let data = bytes(600_000);
@@ -182,7 +182,7 @@ async fn b03_a_stream_that_meets_a_blocked_block_is_cut_visibly() {
 }
 
 #[tokio::test]
-async fn b06_an_allowlist_changes_while_the_node_serves() {
+async fn an_allowlist_changes_while_the_node_serves() {
     let dir = tempfile::tempdir().unwrap();
     let list = dir.path().join("public.allow");
     std::fs::write(&list, "# nothing yet\n").unwrap();
@@ -202,7 +202,7 @@ async fn b06_an_allowlist_changes_while_the_node_serves() {
 }
 
 #[test]
-fn b04_a_node_does_not_start_without_a_list_that_it_is_to_have() {
+fn a_node_does_not_start_without_a_list_that_it_is_to_have() {
     let home = tempfile::tempdir().unwrap();
     let missing = home.path().join("missing.deny");
     let mut command = program(home.path());

@@ -28,7 +28,7 @@ fn stale(metrics: &Metrics, list: &str) -> i64 {
 }
 
 #[test]
-fn b04_lines_that_are_added_or_removed_count_without_a_restart() {
+fn lines_that_are_added_or_removed_count_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("own.deny");
     fs::write(&path, "/ipns/a.example\n").unwrap();
@@ -48,7 +48,7 @@ fn b04_lines_that_are_added_or_removed_count_without_a_restart() {
 }
 
 #[test]
-fn b04_a_swapped_file_counts_even_with_the_size_and_time_of_the_old_one() {
+fn a_swapped_file_counts_even_with_the_size_and_time_of_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let (path, new) = (dir.path().join("own.deny"), dir.path().join("new"));
     fs::write(&path, "/ipns/a.example\n").unwrap();
@@ -62,7 +62,7 @@ fn b04_a_swapped_file_counts_even_with_the_size_and_time_of_the_old_one() {
 }
 
 #[test]
-fn b04_what_cannot_be_read_stays_in_force_and_is_told() {
+fn what_cannot_be_read_stays_in_force_and_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("own.deny");
     let good = "/ipns/a.example\n";
@@ -88,7 +88,7 @@ fn b04_what_cannot_be_read_stays_in_force_and_is_told() {
 }
 
 #[test]
-fn b04_a_file_that_is_written_without_a_pause_is_read_in_the_end() {
+fn a_file_that_is_written_without_a_pause_is_read_in_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("own.deny");
     let mut text = String::from("/ipns/a.example\n");
@@ -103,7 +103,7 @@ fn b04_a_file_that_is_written_without_a_pause_is_read_in_the_end() {
 }
 
 #[test]
-fn b04_at_the_start_a_list_that_cannot_be_read_is_an_error() {
+fn at_the_start_a_list_that_cannot_be_read_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing.deny");
     let told = open(&[&missing]).unwrap_err().to_string();
@@ -139,7 +139,7 @@ fn a_directory_holds_lists_in_the_order_of_their_names() {
 }
 
 #[test]
-fn b04_more_lists_than_there_may_be_change_nothing_and_are_told() {
+fn more_lists_than_there_may_be_change_nothing_and_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let write = |n: u32| {
         let text = format!("/ipns/{n}.example\n");

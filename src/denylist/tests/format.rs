@@ -14,7 +14,7 @@ fn read(text: &[u8]) -> Result<(usize, Vec<u32>), String> {
 }
 
 #[test]
-fn b04_line_ends_marks_comments_and_blanks_are_as_editors_leave_them() {
+fn line_ends_marks_comments_and_blanks_are_as_editors_leave_them() {
     let check = |text: &[u8], want: (usize, Vec<u32>)| {
         assert_eq!(read(text), Ok(want), "{:?}", String::from_utf8_lossy(text));
     };
@@ -31,7 +31,7 @@ fn b04_line_ends_marks_comments_and_blanks_are_as_editors_leave_them() {
 }
 
 #[test]
-fn b04_a_bad_line_is_passed_over_and_told_by_its_number() {
+fn a_bad_line_is_passed_over_and_told_by_its_number() {
     let check = |text: &str, want: (usize, Vec<u32>)| assert_eq!(read(text.as_bytes()), Ok(want));
     check("/ipfs/nonsense\n/ipns/a.example\n", (1, vec![1]));
     check("version: 1\n---\n/ipns/a.example\n\n/path\n//zz\n", (1, vec![5, 6]));
@@ -46,7 +46,7 @@ fn b04_a_bad_line_is_passed_over_and_told_by_its_number() {
 }
 
 #[test]
-fn b04_long_lines_and_long_headers_are_bounded() {
+fn long_lines_and_long_headers_are_bounded() {
     let mut text = b"/ipns/a.example/".to_vec();
     text.resize(3 << 20, b'a');
     text.extend_from_slice(b"\n/ipns/b.example\n");
@@ -59,7 +59,7 @@ fn b04_long_lines_and_long_headers_are_bounded() {
 }
 
 #[test]
-fn b04_a_list_that_cannot_be_understood_is_an_error() {
+fn a_list_that_cannot_be_understood_is_an_error() {
     let check = |text: &str, want: &str| {
         let told = read(text.as_bytes()).unwrap_err();
         assert!(told.contains(want), "{text:?}: {told}");

@@ -38,7 +38,7 @@ name: rules
 ";
 
 #[test]
-fn b01_each_kind_of_rule_holds_what_the_specification_says() {
+fn each_kind_of_rule_holds_what_the_specification_says() {
     let list = lists(&[LIST]);
     let check = |path: &str, want: u16| assert_eq!(answer(&list, path), want, "{path}");
     for root in [
@@ -107,7 +107,7 @@ fn b01_each_kind_of_rule_holds_what_the_specification_says() {
 }
 
 #[test]
-fn b01_hashes_hold_what_they_are_of() {
+fn hashes_hold_what_they_are_of() {
     let list = lists(&[LIST]);
     let check = |path: &str, want: u16| assert_eq!(answer(&list, path), want, "{path}");
     let legacy = "bafybeiefwqslmf6zyyrxodaxx4vwqircuxpza5ri45ws3y5a62ypxti42e";
@@ -143,7 +143,7 @@ fn b01_hashes_hold_what_they_are_of() {
 }
 
 #[test]
-fn b01_the_last_match_wins_within_a_list_and_the_last_list_over_all() {
+fn the_last_match_wins_within_a_list_and_the_last_list_over_all() {
     let root = "/ipfs/QmUboz9UsQBDeS6Tug1U8jgoFkgYxyYood9NDyVURAY9pK";
     let check = |texts: &[String], path: &str, want: u16| {
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
@@ -164,7 +164,7 @@ fn b01_the_last_match_wins_within_a_list_and_the_last_list_over_all() {
 }
 
 #[test]
-fn b01_a_list_or_a_line_says_that_the_reasons_are_legal() {
+fn a_list_or_a_line_says_that_the_reasons_are_legal() {
     let (a, b) = ("/ipns/a.example", "/ipns/b.example");
     let check = |text: &str, path: &str, want: u16| {
         assert_eq!(answer(&lists(&[text]), path), want, "{text:?} {path}");
@@ -233,7 +233,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn b02_one_multihash_is_blocked_however_it_is_written(
+    fn one_multihash_is_blocked_however_it_is_written(
         data in proptest::collection::vec(any::<u8>(), 0..100),
         (listed, hashed) in (0_usize..36, 0_u8..3),
     ) {

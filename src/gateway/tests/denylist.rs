@@ -57,7 +57,7 @@ fn other_codec(cid: &Cid, codec: u64) -> Cid {
 }
 
 #[tokio::test]
-async fn b01_blocked_content_is_answered_by_one_plain_line() {
+async fn blocked_content_is_answered_by_one_plain_line() {
     let world = guarded(false);
     let cid = world.raw("secret");
     let check = async |lines: &str, status: u16, text: &str| {
@@ -81,7 +81,7 @@ async fn b01_blocked_content_is_answered_by_one_plain_line() {
 }
 
 #[tokio::test]
-async fn b02_no_spelling_format_or_method_gets_at_it() {
+async fn no_spelling_format_or_method_gets_at_it() {
     let world = guarded(false);
     let cid = world.raw("secret");
     let file = world.store.add_file(&bytes(1000), 1000).unwrap();
@@ -121,7 +121,7 @@ async fn b02_no_spelling_format_or_method_gets_at_it() {
 
 /// A file in ten blocks, one of them blocked, on every way to it.
 #[tokio::test]
-async fn b03_a_blocked_child_is_served_on_no_route_whatever_its_position() {
+async fn a_blocked_child_is_served_on_no_route_whatever_its_position() {
     let world = guarded(false);
     let data = bytes(1000);
     let file = world.store.add_file(&data, 100).unwrap();
@@ -162,7 +162,7 @@ async fn b03_a_blocked_child_is_served_on_no_route_whatever_its_position() {
 }
 
 #[tokio::test]
-async fn b03_a_blocked_entry_is_named_by_a_listing_and_served_by_nothing() {
+async fn a_blocked_entry_is_named_by_a_listing_and_served_by_nothing() {
     let world = guarded(false);
     let (secret, index) = (world.raw("secret"), world.raw("<title>secret</title>"));
     let root = world.store.add_directory([("a", secret), ("b", world.raw("b"))]).unwrap();
@@ -196,7 +196,7 @@ async fn b03_a_blocked_entry_is_named_by_a_listing_and_served_by_nothing() {
 }
 
 #[tokio::test]
-async fn b03_a_path_is_blocked_from_wherever_it_is_reached() {
+async fn a_path_is_blocked_from_wherever_it_is_reached() {
     let world = guarded(false);
     let (a, b) = (world.raw("a"), world.raw("b"));
     let inner = world.store.add_directory([("a", a), ("b", b)]).unwrap();
@@ -223,7 +223,7 @@ async fn b03_a_path_is_blocked_from_wherever_it_is_reached() {
 }
 
 #[tokio::test]
-async fn b03_a_shard_of_a_directory_that_is_blocked_is_not_read() {
+async fn a_shard_of_a_directory_that_is_blocked_is_not_read() {
     let world = guarded(false);
     let leaf = world.raw("leaf");
     let mut builder = DirectoryBuilder::new(Profile::V1_2025);
@@ -239,7 +239,7 @@ async fn b03_a_shard_of_a_directory_that_is_blocked_is_not_read() {
 }
 
 #[tokio::test]
-async fn b03_a_name_is_blocked_before_it_is_looked_up() {
+async fn a_name_is_blocked_before_it_is_looked_up() {
     let world = guarded(false);
     world.block("/ipns/bad.example\n/ipns/half.example/path*\n");
     for (path, want) in [
@@ -256,7 +256,7 @@ async fn b03_a_name_is_blocked_before_it_is_looked_up() {
 }
 
 #[tokio::test]
-async fn b03_what_is_blocked_is_asked_of_no_source_and_is_no_miss() {
+async fn what_is_blocked_is_asked_of_no_source_and_is_no_miss() {
     let world = guarded(true);
     let block = Block::sha2_256(codec::RAW, Bytes::from_static(b"far away")).unwrap();
     let act = Act::Give(block.clone(), std::time::Duration::ZERO);
@@ -271,7 +271,7 @@ async fn b03_what_is_blocked_is_asked_of_no_source_and_is_no_miss() {
 }
 
 #[tokio::test]
-async fn b06_where_only_some_is_answered_the_rest_is_not_even_looked_up() {
+async fn where_only_some_is_answered_the_rest_is_not_even_looked_up() {
     let mut world = guarded(true);
     let (a, b) = (world.raw("a"), world.raw("b"));
     let root = world.store.add_directory([("a", a), ("b", b)]).unwrap();

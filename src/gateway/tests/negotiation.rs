@@ -198,8 +198,8 @@ async fn one_entity_tag_is_one_body_and_vary_says_what_decided() {
                 let get = world.ask(Method::GET, &uri, &[accept]).await;
                 let head = world.ask(Method::HEAD, &uri, &[accept]).await;
                 assert_eq!(
-                    (head.status, &head.headers),
-                    (get.status, &get.headers),
+                    (head.status, stable(head.headers)),
+                    (get.status, stable(get.headers.clone())),
                     "{uri} {accept:?}"
                 );
                 assert!(head.body.is_empty());
@@ -207,7 +207,7 @@ async fn one_entity_tag_is_one_body_and_vary_says_what_decided() {
                 of_uri.push((
                     get.status,
                     get.body.clone(),
-                    !stored || get.header("vary") == "Accept",
+                    !stored || get.header("vary").split(", ").any(|name| name == "Accept"),
                 ));
                 count += 1;
                 let tag = get.header("etag").to_owned();
@@ -222,9 +222,13 @@ async fn one_entity_tag_is_one_body_and_vary_says_what_decided() {
                     (304, tag.as_str()),
                     "{uri} {accept:?}"
                 );
-                for name in ["cache-control", "vary", "content-location"] {
+                for name in ["cache-control", "content-location"] {
                     assert_eq!(held.header(name), get.header(name), "{uri} {name}");
                 }
+                // What a 304 does not know may vary, too: whether the type is one to be compressed.
+                let varies: Vec<_> = held.header("vary").split(", ").collect();
+                let mut needed = get.header("vary").split(", ").filter(|name| !name.is_empty());
+                assert!(needed.all(|name| varies.contains(&name)), "{uri}");
                 if get.header("accept-ranges") == "bytes" {
                     let range = [accept, ("range", "bytes=1-3"), ("if-range", &tag)];
                     let part = world.ask(Method::GET, &uri, &range).await;

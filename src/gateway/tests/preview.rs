@@ -25,12 +25,16 @@ async fn a_node_is_shown_as_a_page_where_a_browser_asks() {
     assert_eq!(page.header("etag"), format!("\"DagIndex-1_CID-{root}\""));
     let listing = "public, max-age=604800, stale-while-revalidate=2678400";
     assert_eq!(page.header("cache-control"), listing);
-    assert_eq!((page.header("content-disposition"), page.header("vary")), ("", "Accept"));
+    assert_eq!(
+        (page.header("content-disposition"), page.header("vary")),
+        ("", "Accept, Accept-Encoding")
+    );
     assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
     assert!(page.text().contains("</html>") && page.text().contains("lang=\"en\""));
     assert!(page.text().contains(&format!("href=\"./link\"><code>{inner}</code>")));
     let head = world.ask(Method::HEAD, &slashed, &[BROWSER]).await;
-    assert_eq!((head.status, &head.headers, head.body.len()), (200, &page.headers, 0));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(stable(head.headers), stable(page.headers.clone()));
     let below = world.ask(Method::GET, &format!("{uri}/link/"), &[BROWSER]).await;
     assert!(below.text().contains("\"w&lt;or&gt;ld\"") && below.text().contains("href=\"../\""));
     assert_eq!(below.header("x-ipfs-roots"), format!("{root},{inner}"));

@@ -112,7 +112,8 @@ async fn a_tree_comes_as_files_folders_and_links() {
     assert_eq!(world.get(&uri).await.body, tar.body);
     let before = world.store.reads();
     let head = world.ask(Method::HEAD, &uri, &[]).await;
-    assert_eq!((head.status, &head.headers, head.body.len()), (200, &tar.headers, 0));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(stable(head.headers), stable(tar.headers.clone()));
     let accepted = [("accept", "application/x-tar"), ("if-none-match", tar.header("etag"))];
     assert_eq!(world.ask(Method::GET, &format!("/ipfs/{root}"), &accepted).await.status, 304);
     assert!(world.store.reads() - before <= 4);
