@@ -1,9 +1,11 @@
 //! The IPFS gateway: a request for content in, a response out.
 //!
-//! **Invariant:** knows the gateway specifications (path gateway, trustless gateway), and nothing
-//! of sockets.
+//! **Invariant:** knows the gateway specifications (path, trustless, subdomain and DNSLink gateway,
+//! `_redirects`), and nothing of sockets.
 
+mod about;
 mod body;
+mod config;
 mod encoding;
 mod error;
 pub mod error_page;
@@ -22,22 +24,20 @@ pub mod signed;
 mod site;
 mod timing;
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-
-use serde::{Deserialize, Serialize};
+use http::Response;
 use tokio::time::Instant;
 
 use crate::block::{Cid, IDENTITY};
 use crate::denylist::Allowlist;
 use crate::retrieval::Retriever;
-use crate::routing::Names;
+use crate::routing::{Name, Names, Resolved};
 use crate::task::now_unix;
 
 pub use body::Body;
+pub use config::Config;
 pub use error::Error;
 pub use hostname::{HostPattern, NotAHost};
 pub use metrics::Metrics;
@@ -48,75 +48,7 @@ use hostname::{Hosts, Placed};
 use metrics::Counters;
 use request::{Asked, ContentRequest, Format, Parsed, Root};
 use respond::Responder;
-use signed::{Grant, Signatures, Signed, SigningKeys};
-
-/// The gateway's section of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Where the gateway listens, for whoever binds it. Not set: 127.0.0.1:8080, or a free port
-    /// where that one is taken.
-    pub listen: Option<SocketAddr>,
-    /// Where it listens for those who speak TLS. Not set: nowhere.
-    pub tls_listen: Option<SocketAddr>,
-    /// Files of certificates, PEM. Which is shown decides the name that a client asks for.
-    pub tls_cert: Vec<PathBuf>,
-    /// Files of their keys, in the same order.
-    pub tls_key: Vec<PathBuf>,
-    /// The gateway's public URL, for links to it: `https://host` or `http://host:port`. Not set:
-    /// the address it listens on.
-    pub url: Option<String>,
-    /// Hosts that give each root an origin of its own, `{cid}.ipfs.{host}`; path requests to them are
-    /// sent there. Addresses cannot be.
-    pub subdomain_hosts: Vec<HostPattern>,
-    /// Whether `/ipns/a-b.example` is sent to `a--b-example.ipns.{host}`, one label, over http too.
-    pub inline_dnslink: bool,
-    /// Domains that may be DNSLink sites when they are asked for as the host, beside those that
-    /// `routing.names` has.
-    pub dnslink_hosts: Vec<HostPattern>,
-    /// Hosts that serve only what clients can verify: blocks, CARs, and records of keys.
-    pub trustless_hosts: Vec<HostPattern>,
-    /// Addresses and networks whose `X-Forwarded-Proto` and `X-Forwarded-Host` count, and whose
-    /// requests are limited by the address in `X-Forwarded-For`: your CDN's.
-    pub trusted_proxies: Vec<Network>,
-    /// Files, and directories of files `*.allow`, that list what is answered, in the form of
-    /// denylists. None: everything is.
-    pub allow: Vec<PathBuf>,
-    /// Whether only signed URLs are answered.
-    pub signed: Signed,
-    /// The keys that sign them, by name: secrets of 32 bytes or more, in hex or base64url.
-    pub signing_keys: SigningKeys,
-    /// Whether text and the like is compressed for clients that take it so.
-    pub compress: bool,
-    /// Entries on one page of a directory listing.
-    pub listing_entries_max: usize,
-    /// Largest file of which ranges are served, in bytes; of larger ones a range is refused with
-    /// 501. Some CDNs turn a range of such a file into a request for all of it.
-    pub range_bytes_max: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: None,
-            tls_listen: None,
-            tls_cert: Vec::new(),
-            tls_key: Vec::new(),
-            url: None,
-            subdomain_hosts: "localhost".parse().into_iter().collect(),
-            inline_dnslink: true,
-            dnslink_hosts: Vec::new(),
-            trustless_hosts: Vec::new(),
-            trusted_proxies: Vec::new(),
-            allow: Vec::new(),
-            signed: Signed::Off,
-            signing_keys: SigningKeys::default(),
-            compress: true,
-            listing_entries_max: 1000,
-            range_bytes_max: 5 << 30,
-        }
-    }
-}
+use signed::{Grant, Signatures};
 
 /// The other end of the connection that a request came by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -198,6 +130,7 @@ impl Gateway {
         response
     }
 
+    /// Where it was made, what it asks for, whether it may, what its name stands for; and that.
     async fn answer(
         &self,
         request: &Request,
@@ -215,49 +148,66 @@ impl Gateway {
         self.counters.came_to(&place.site);
         let mut asked = match request::parse(request, place)? {
             Parsed::Content(asked) => asked,
-            Parsed::Options => return Ok(options()),
+            Parsed::Options => return Ok(about::options()),
+            Parsed::Protocols => return Ok(about::protocols(request)),
             Parsed::Redirect(location) => return respond::redirect(&location),
-            Parsed::Protocols => return Ok(protocols(request)),
             Parsed::Found(location) => return respond::found(&location),
         };
         *format = Some(asked.wants.format);
-        let signed = match &self.signatures {
-            Some(signatures) => granted(signatures, request, peer, &mut asked)?,
-            None => None,
-        };
+        let grant = self.grant(request, peer, &mut asked)?;
         self.admit(&asked, peer)?;
         if asked.wants.format == Format::IpnsRecord {
             return respond::ipns_record::ipns_record(&self.parts.names, &asked);
         }
-        let mut named_in = None;
-        let content = match &asked.root {
-            Root::Cid(cid) => {
-                let cid = *cid;
-                asked.at(cid)
-            }
-            Root::Name(name) => {
-                let names = &self.parts.names;
+        let (content, named_in) = match asked.root {
+            Root::Cid(root) => (asked.at(root), None),
+            // Boxed, for what is asked for by its CID need not pay for the room this takes.
+            Root::Name(ref name) => {
                 let began = Instant::now();
-                let resolved = if asked.wants.local_only {
-                    Box::pin(names.resolve_at_hand(name)).await?
-                } else {
-                    Box::pin(names.resolve(name, deadline())).await?
-                };
-                named_in = Some(began.elapsed());
+                let resolved = Box::pin(self.resolve(name, asked.wants.local_only)).await?;
+                let took = began.elapsed();
                 let content = asked.at_name(resolved);
                 self.check(&content.path.root, &content.path.segments)?;
-                content
+                (content, Some(took))
             }
         };
         let mut response = self.content(&content).await?;
         if let Some(took) = named_in {
             response = timing::named(response, took);
         }
-        if let Some(grant) = signed {
+        if let Some(grant) = grant {
             let place = (&content.site, content.path.original.as_str());
             grant.bind(&mut response, place, peer.secure, now_unix());
         }
         Ok(response)
+    }
+
+    /// The signature of a request, where it must have one; it is no part of what is asked for. The
+    /// operator's own socket needs none, nor does the empty block that health checks ask for.
+    fn grant(
+        &self,
+        request: &Request,
+        peer: Peer,
+        asked: &mut Asked,
+    ) -> Result<Option<Grant>, Error> {
+        let Some(signatures) = &self.signatures else { return Ok(None) };
+        let probe = |root: &Cid| root.hash().code() == IDENTITY && root.hash().size() == 0;
+        if peer.address.is_none() || matches!(&asked.root, Root::Cid(root) if probe(root)) {
+            return Ok(None);
+        }
+        let (query, headers) = (request.uri().query(), request.headers());
+        let mut grant = signatures.check(&asked.original, query, headers, now_unix())?;
+        asked.wants.query = grant.query.take();
+        Ok(Some(grant))
+    }
+
+    async fn resolve(&self, name: &Name, local_only: bool) -> Result<Resolved, Error> {
+        let names = &self.parts.names;
+        Ok(if local_only {
+            names.resolve_at_hand(name).await?
+        } else {
+            names.resolve(name, self.parts.retriever.session().deadline()).await?
+        })
     }
 
     /// Whether what is asked for may be answered, before anything is looked up.
@@ -322,46 +272,6 @@ impl Gateway {
             outcome => outcome,
         }
     }
-}
-
-/// The protocols that are spoken here, and where (libp2p HTTP specification).
-fn protocols(request: &Request) -> Response<Body> {
-    const TEXT: &str = "{\"/ipfs/gateway\":{\"path\":\"/\"}}\n";
-    let mut headers = HeaderMap::with_capacity(8);
-    headers::put_cors(&mut headers);
-    headers::put_nosniff(&mut headers);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(TEXT.len()));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
-    let head = request.method() == http::Method::HEAD;
-    let body = if head { Body::empty() } else { Body::full(TEXT) };
-    headers::response(StatusCode::OK, headers, body)
-}
-
-/// The signature of a request, which it must have; it is no part of what is asked for. The operator's
-/// own socket needs none, nor does the empty block that health checks ask for.
-fn granted(
-    signatures: &Signatures,
-    request: &Request,
-    peer: Peer,
-    asked: &mut Asked,
-) -> Result<Option<Grant>, Error> {
-    let probe = |root: &Cid| root.hash().code() == IDENTITY && root.hash().size() == 0;
-    if peer.address.is_none() || matches!(&asked.root, Root::Cid(root) if probe(root)) {
-        return Ok(None);
-    }
-    let (query, headers) = (request.uri().query(), request.headers());
-    let mut grant = signatures.check(&asked.original, query, headers, now_unix())?;
-    asked.wants.query = grant.query.take();
-    Ok(Some(grant))
-}
-
-fn options() -> Response<Body> {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers::put_cors(&mut headers);
-    headers.insert(header::ALLOW, HeaderValue::from_static(headers::METHODS));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    headers::response(StatusCode::OK, headers, Body::empty())
 }
 
 #[cfg(test)]

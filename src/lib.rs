@@ -1,7 +1,8 @@
 //! Estuary: a gateway that answers `/ipfs/<cid>` from memory, then from disk.
 //!
-//! A request enters at [`http`], becomes a `ContentRequest` in [`gateway`], and every block it
-//! needs comes from [`retrieval`], the ladder. What is uploaded enters at [`upload`], becomes a
+//! A request enters at [`http`], becomes a `ContentRequest` in [`gateway`], with the help of
+//! [`routing`] where it names its content, and every block it needs comes from [`retrieval`], the
+//! ladder, which asks [`denylist`] of each. What is uploaded enters at [`upload`], becomes a
 //! UnixFS DAG in [`ipld`], and is pinned in [`blockstore`] before it is acknowledged. [`app`]
 //! builds every room and gives each its parts. A room may use lower storeys only; the map is
 //! ARCHITECTURE.md, and `tests/tidy.rs` holds it.

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::routing::NameMap;
-
 use super::Config;
-use crate::gateway::HostPattern;
 use crate::gateway::signed::Signed;
+use crate::gateway::{self, HostPattern};
+use crate::http::ApiConfig;
+use crate::routing::{self, NameMap};
 
 /// A value that makes no sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(super) struct Wrong {
     pub(super) why: String,
 }
 
-/// Certificates of one listener, all of which are looked at for each handshake.
-const CERTIFICATES_MAX: usize = 65;
+/// Most certificates of one listener, all of which are looked at for each handshake.
+const CERTIFICATES_MAX: usize = 64;
 /// A day, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
 
@@ -32,12 +32,22 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
                    use 127.0.0.1 and let a proxy that asks for a password come before it";
         return Err(wrong("admin.listen", address, why));
     }
-    let no_keys = config.gateway.signing_keys.ids().next().is_none();
-    if config.gateway.signed == Signed::Required && no_keys {
+    gateway(&config.gateway)?;
+    api(&config.api)?;
+    routing(&config.routing)?;
+    config.log.check().map_err(|why| {
+        let why = format!("{why}; use error, warn, info, debug or trace");
+        wrong("log.level", format!("{:?}", config.log.level), why)
+    })
+}
+
+fn gateway(config: &gateway::Config) -> Result<(), Wrong> {
+    let no_keys = config.signing_keys.ids().next().is_none();
+    if config.signed == Signed::Required && no_keys {
         let why = "without a key nothing could be signed; set gateway.signing_keys";
         return Err(wrong("gateway.signed", "\"required\"", why));
     }
-    if let Some(url) = &config.gateway.url {
+    if let Some(url) = &config.url {
         let plain = url.strip_prefix("https://").or(url.strip_prefix("http://"));
         let named = plain.and_then(|name| name.parse::<http::uri::Authority>().ok());
         if named.is_none_or(|name| name.as_str().contains('@')) {
@@ -46,32 +56,35 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
             return Err(wrong("gateway.url", format!("{url:?}"), why));
         }
     }
-    if config.gateway.subdomain_hosts.iter().any(HostPattern::is_every) {
+    if config.subdomain_hosts.iter().any(HostPattern::is_every) {
         let why = "redirects lead to subdomains of these hosts, so they must be known; \
                    use names such as gateway.example or *.gateway.example";
         return Err(wrong("gateway.subdomain_hosts", "\"*\"", why));
     }
-    let (gateway, api) = (&config.gateway, &config.api);
-    tls("gateway.tls_cert", gateway.tls_listen, &gateway.tls_cert, &gateway.tls_key)?;
-    tls("api.tls_cert", api.tls_listen, &api.tls_cert, &api.tls_key)?;
+    tls("gateway.tls_cert", config.tls_listen, &config.tls_cert, &config.tls_key)
+}
+
+fn api(config: &ApiConfig) -> Result<(), Wrong> {
+    tls("api.tls_cert", config.tls_listen, &config.tls_cert, &config.tls_key)?;
     if let Some(name) =
-        config.api.hosts.iter().find(|name| name.parse::<http::uri::Authority>().is_err())
+        config.hosts.iter().find(|name| name.parse::<http::uri::Authority>().is_err())
     {
         let why = "names such as box.local or box.local:3004 are wanted";
         return Err(wrong("api.hosts", format!("{name:?}"), why));
     }
-    if let Err(error) = NameMap::parse(&config.routing.names) {
-        let names = format!("{:?}", config.routing.names);
+    Ok(())
+}
+
+fn routing(config: &routing::Config) -> Result<(), Wrong> {
+    if let Err(error) = NameMap::parse(&config.names) {
+        let names = format!("{:?}", config.names);
         return Err(wrong("routing.names", names, error.to_string()));
     }
-    if let Err(error) = config.routing.check_resolvers() {
-        let resolvers = format!("{:?}", config.routing.resolvers);
+    if let Err(error) = config.check_resolvers() {
+        let resolvers = format!("{:?}", config.resolvers);
         return Err(wrong("routing.resolvers", resolvers, error.to_string()));
     }
-    config.log.check().map_err(|why| {
-        let why = format!("{why}; use error, warn, info, debug or trace");
-        wrong("log.level", format!("{:?}", config.log.level), why)
-    })
+    Ok(())
 }
 
 /// Certificates and keys come in pairs, and with a place to show them at.
@@ -85,7 +98,9 @@ fn tls(
         (_, certificates, keys) if certificates != keys => {
             "as many certificates as keys are wanted, in the same order"
         }
-        (_, CERTIFICATES_MAX.., _) => "there are too many certificates for one listener",
+        (_, certificates, _) if certificates > CERTIFICATES_MAX => {
+            "there are too many certificates for one listener"
+        }
         (Some(_), 0, _) => {
             "tls_listen wants the files of a certificate and, as tls_key, of its key"
         }
@@ -118,8 +133,8 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("http.idle_timeout_ms", http.idle_timeout_ms, 10, DAY_MS),
         ("http.stall_timeout_ms", http.stall_timeout_ms, 10, DAY_MS),
         ("http.answer_timeout_ms", http.answer_timeout_ms, 10, DAY_MS),
-        ("denylist.reload_ms", denylist.reload_ms, 100, 10_000),
         ("http.hsts_max_age_s", http.hsts_max_age_s, 0, 3_153_600_000),
+        ("denylist.reload_ms", denylist.reload_ms, 100, 10_000),
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),

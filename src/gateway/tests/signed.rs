@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::gateway::signed::{Signed, SigningKeys};
 use crate::gateway::signed::{Terms, sign};
 
 fn private() -> (World, SigningKeys) {
