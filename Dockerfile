@@ -17,7 +17,7 @@ USER estuary
 VOLUME /data
 ENV ESTUARY_DATA_DIR=/data \
     ESTUARY_GATEWAY__LISTEN=0.0.0.0:8080
-# The gateway alone: the API, the console and the metrics stay on the container's own loopback.
+# The gateway alone (with gateway.tls_listen, publish its port too): the API, the console and the metrics stay on the container's own loopback.
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["/usr/local/bin/estuary", "status"]
 STOPSIGNAL SIGTERM
