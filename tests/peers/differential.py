@@ -263,7 +263,7 @@ def hosts(add):
 
 def redirects(add):
     urls = ["/", "/moved", "/moved?a=b", "/moved-301", "/moved-302", "/moved-303", "/moved-307", "/moved-308", "/rewrite", "/rewrite?a=b", "/gone", "/legal", "/missing", "/no-page", "/posts/2024/05/hello", "/posts/2024/05", "/posts/2024/05/hello?x=y",
-            "/static-query", "/static-query?lang=de&x=y", "/splat/a/b/c", "/splat/", "/splat", "/splat/a?x=y", "/rewrite-all/x/y", "/outside", "/outside/a/b?c=d", "/existing.html", "/first", "/deep/a/b/tail", "/Gr%C3%BC%C3%9Fe", "/gr%C3%B6%C3%9Fe", "/to-unicode",
+            "/static-query", "/static-query?lang=de&x=y", "/splat/a/b/c", "/splat/", "/splat", "/splat/a?x=y", "/rewrite-all/x/y", "/outside", "/outside/a/b?c=d", "/existing.html", "/first", "/Gr%C3%BC%C3%9Fe", "/gr%C3%B6%C3%9Fe", "/to-unicode",
             "/loop", "/nothing/at/all", "/blog/one.html", "/blog/two.html", "/blog", "/blog/", "/_redirects", "/a", "/a/x/b", "/moved/", "//moved", "/splat/%C3%BC%20x"]
     for name in ("site", "site-crlf", "site-spa", "site-forced", "site-bad-status", "site-twice", "site-words", "site-large", "site-splat-inside", "site-no-slash"):
         few = urls if name in ("site", "site-crlf", "site-spa") else ["/", "/a", "/a/x/b", "/existing.html", "/nothing", "/_redirects"]

@@ -47,7 +47,6 @@ REDIRECTS = """# comments and empty lines are nothing
 /existing.html /target.html 301
 /first /target.html?first 302
 /first /target.html?second 302
-/deep/*/tail /target.html 302
 /Grüße /target.html 302
 /gr%C3%B6%C3%9Fe /target.html 302
 /to-unicode /Grüße.html 302
