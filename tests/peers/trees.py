@@ -42,7 +42,7 @@ REDIRECTS = """# comments and empty lines are nothing
 /static-query /target.html?lang=en 302
 /splat/* /blog/:splat 301
 /rewrite-all/* /target.html 200
-/outside https://example.net/:splat 302
+/outside https://example.net/ 302
 /outside/* https://example.net/:splat 302
 /existing.html /target.html 301
 /first /target.html?first 302
