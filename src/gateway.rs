@@ -245,7 +245,7 @@ impl Gateway {
                 };
                 named_in = Some(began.elapsed());
                 let content = asked.at_name(resolved);
-                self.check(&content.path.root, &content.path.segments)?;
+                resolve::check_text(self.parts.retriever.denylist(), &content)?;
                 content
             }
         };
@@ -298,6 +298,7 @@ impl Gateway {
         let responder = Responder {
             retriever: &self.parts.retriever,
             streams: &self.counters.streams,
+            allowlist: &self.allowlist,
             request,
             listing_entries_max: self.listing_entries_max,
             range_bytes_max: self.range_bytes_max,
