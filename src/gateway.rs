@@ -227,7 +227,12 @@ impl Gateway {
         };
         self.admit(&asked, peer)?;
         if asked.wants.format == Format::IpnsRecord {
-            return respond::ipns_record::ipns_record(&self.parts.names, &asked);
+            let mut response = respond::ipns_record::ipns_record(&self.parts.names, &asked)?;
+            if let Some(grant) = signed {
+                let place = (&asked.site, asked.original.as_str());
+                grant.bind(&mut response, place, peer.secure, now_unix());
+            }
+            return Ok(response);
         }
         let mut named_in = None;
         let content = match &asked.root {
