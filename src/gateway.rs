@@ -49,6 +49,7 @@ use metrics::Counters;
 use request::{Asked, ContentRequest, Format, Parsed, Root};
 use respond::Responder;
 use signed::{Grant, Signatures};
+use site::Site;
 
 /// The other end of the connection that a request came by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -157,7 +158,8 @@ impl Gateway {
         let grant = self.grant(request, peer, &mut asked)?;
         self.admit(&asked, peer)?;
         if asked.wants.format == Format::IpnsRecord {
-            return respond::ipns_record::ipns_record(&self.parts.names, &asked);
+            let response = respond::ipns_record::ipns_record(&self.parts.names, &asked)?;
+            return Ok(bound(response, grant, (&asked.site, &asked.original), peer));
         }
         let (content, named_in) = match asked.root {
             Root::Cid(root) => (asked.at(root), None),
@@ -167,7 +169,7 @@ impl Gateway {
                 let resolved = Box::pin(self.resolve(name, asked.wants.local_only)).await?;
                 let took = began.elapsed();
                 let content = asked.at_name(resolved);
-                self.check(&content.path.root, &content.path.segments)?;
+                resolve::check_text(self.parts.retriever.denylist(), &content)?;
                 (content, Some(took))
             }
         };
@@ -175,11 +177,7 @@ impl Gateway {
         if let Some(took) = named_in {
             response = timing::named(response, took);
         }
-        if let Some(grant) = grant {
-            let place = (&content.site, content.path.original.as_str());
-            grant.bind(&mut response, place, peer.secure, now_unix());
-        }
-        Ok(response)
+        Ok(bound(response, grant, (&content.site, &content.path.original), peer))
     }
 
     /// The signature of a request, where it must have one; it is no part of what is asked for. The
@@ -248,6 +246,7 @@ impl Gateway {
         let responder = Responder {
             retriever: &self.parts.retriever,
             streams: &self.counters.streams,
+            allowlist: &self.allowlist,
             request,
             listing_entries_max: self.listing_entries_max,
             range_bytes_max: self.range_bytes_max,
@@ -272,6 +271,19 @@ impl Gateway {
             outcome => outcome,
         }
     }
+}
+
+/// The answer, kept to what the signature was for where there was one.
+fn bound(
+    mut response: Response<Body>,
+    grant: Option<Grant>,
+    place: (&Site, &str),
+    peer: Peer,
+) -> Response<Body> {
+    if let Some(grant) = grant {
+        grant.bind(&mut response, place, peer.secure, now_unix());
+    }
+    response
 }
 
 #[cfg(test)]
