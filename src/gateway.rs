@@ -227,7 +227,12 @@ impl Gateway {
         };
         self.admit(&asked, peer)?;
         if asked.wants.format == Format::IpnsRecord {
-            return respond::ipns_record::ipns_record(&self.parts.names, &asked);
+            let mut response = respond::ipns_record::ipns_record(&self.parts.names, &asked)?;
+            if let Some(grant) = signed {
+                let place = (&asked.site, asked.original.as_str());
+                grant.bind(&mut response, place, peer.secure, now_unix());
+            }
+            return Ok(response);
         }
         let mut named_in = None;
         let content = match &asked.root {
@@ -245,7 +250,7 @@ impl Gateway {
                 };
                 named_in = Some(began.elapsed());
                 let content = asked.at_name(resolved);
-                self.check(&content.path.root, &content.path.segments)?;
+                resolve::check_text(self.parts.retriever.denylist(), &content)?;
                 content
             }
         };
@@ -298,6 +303,7 @@ impl Gateway {
         let responder = Responder {
             retriever: &self.parts.retriever,
             streams: &self.counters.streams,
+            allowlist: &self.allowlist,
             request,
             listing_entries_max: self.listing_entries_max,
             range_bytes_max: self.range_bytes_max,

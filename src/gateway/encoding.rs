@@ -123,7 +123,10 @@ impl Encoders {
         let mut response = vary(response);
         let Some(coding) = accepted.coding.filter(|_| !ranged) else { return response };
         let size = content_length(&response);
-        if accepted.identity && size.is_some_and(|size| size < CONTENT_BYTES_MIN) {
+        // Nothing is the same in every coding, and none of them has an end to be found in it.
+        if size == Some(0)
+            || accepted.identity && size.is_some_and(|size| size < CONTENT_BYTES_MIN)
+        {
             return response;
         }
         let small = size.is_some_and(|size| size <= SMALL_BYTES_MAX);

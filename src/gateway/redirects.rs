@@ -17,7 +17,7 @@ use super::body::Body;
 use super::error::Error;
 use super::headers;
 use super::request::{ContentRequest, Format};
-use super::resolve::resolve;
+use super::resolve::{check_listed, check_text, resolve};
 use super::respond::Responder;
 
 pub use rules::{Answer, FILE_BYTES_MAX, Fault, Found, RULES_MAX, Rules, TARGET_BYTES_MAX};
@@ -87,7 +87,7 @@ pub(super) async fn answer(
         }
         Answer::Rewrite => {
             outcomes.rewritten.inc();
-            let request = at(request, &target)?;
+            let request = at(responder, &target)?;
             Responder { request: &request, ..responder }.respond().await
         }
         Answer::Page(status) => {
@@ -97,16 +97,14 @@ pub(super) async fn answer(
     }
 }
 
-/// The request for another path of the same site.
-fn at(request: &ContentRequest, target: &str) -> Result<ContentRequest, Error> {
-    let mut request = request.clone();
+/// The request for another path of the same site, which must be one that is answered.
+fn at(responder: Responder<'_>, target: &str) -> Result<ContentRequest, Error> {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     // A rule may have escapes that cannot be read.
     let below = Below::parse(path).map_err(|reason| Error::Redirects(Fault::Target(reason)))?;
-    let given = request.path.segments.len().saturating_sub(request.asked_segments);
-    request.path.segments.truncate(given);
-    request.asked_segments = below.segments.len();
-    request.path.segments.extend(below.segments);
+    let request = responder.request.at_path(below.segments);
+    check_text(responder.retriever.denylist(), &request)?;
+    check_listed(responder.allowlist, &request)?;
     Ok(request)
 }
 
@@ -116,11 +114,12 @@ async fn page(
     status: u16,
     target: &str,
 ) -> Result<Response<Body>, Error> {
-    let mut request = at(responder.request, target)?;
+    let mut request = at(responder, target)?;
     // It has no URL where anyone could be sent for a slash.
     request.path.trailing_slash = true;
     let wants = &mut request.wants;
-    (wants.range, wants.if_range, wants.if_none_match) = (None, None, None);
+    (wants.range, wants.if_range) = (None, None);
+    (wants.if_none_match, wants.if_modified_since) = (None, None);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND);
     match (Responder { request: &request, ..responder }).respond().await {
         Ok(mut response) => {
@@ -151,7 +150,7 @@ fn redirect(request: &ContentRequest, status: u16, target: &str) -> Result<Respo
 
 /// The site's file, if it has one.
 async fn file(responder: Responder<'_>, session: &Session) -> Result<Option<Vec<u8>>, Error> {
-    let path = at(responder.request, FILE_NAME)?.path;
+    let path = responder.request.at_path(vec![FILE_NAME.to_owned()]).path;
     let terminus = match resolve(responder.retriever, session, &path).await {
         Ok(named) => named.terminus,
         Err(Error::Path { error: IpldError::NoLink { .. }, .. }) => return Ok(None),

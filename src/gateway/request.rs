@@ -58,6 +58,9 @@ pub(super) struct ContentRequest {
     pub(super) path: ContentPath,
     /// How many of the names below the root were asked for.
     pub(super) asked_segments: usize,
+    /// The names that led to the root, that which was asked for first; each with how many of the
+    /// names that records give stand below it.
+    pub(super) through: Vec<(Name, usize)>,
     /// How long the answer holds.
     pub(super) validity: Validity,
     /// Where it was asked.
@@ -197,13 +200,15 @@ impl Asked {
         let Self { segments, trailing_slash, original, site, wants, .. } = self;
         let asked_segments = segments.len();
         let path = ContentPath { root, segments, trailing_slash, original };
-        ContentRequest { path, asked_segments, validity: Validity::Immutable, site, wants }
+        let (through, validity) = (Vec::new(), Validity::Immutable);
+        ContentRequest { path, asked_segments, through, validity, site, wants }
     }
 
     /// The request, once its name is known to stand for this.
     pub(super) fn at_name(self, resolved: Resolved) -> ContentRequest {
         let mut request = self.at(resolved.root);
         request.path.segments.splice(0..0, resolved.segments);
+        request.through = resolved.through;
         request.validity = Validity::For(resolved.ttl);
         request
     }
@@ -212,8 +217,29 @@ impl Asked {
 impl ContentRequest {
     /// The names below the root that were asked for, without those that a record gives.
     pub(super) fn asked(&self) -> &[String] {
-        let given = self.path.segments.len().saturating_sub(self.asked_segments);
-        self.path.segments.get(given..).unwrap_or_default()
+        self.path.segments.get(self.given()..).unwrap_or_default()
+    }
+
+    /// Each name that led to the root, and all that stands below it.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&Name, &[String])> {
+        self.through.iter().map(|(name, below)| {
+            let from = self.given().saturating_sub(*below);
+            (name, self.path.segments.get(from..).unwrap_or_default())
+        })
+    }
+
+    /// The request for another path below the root of the site, decoded.
+    pub(super) fn at_path(&self, segments: Vec<String>) -> Self {
+        let mut request = self.clone();
+        request.path.segments.truncate(self.given());
+        request.asked_segments = segments.len();
+        request.path.segments.extend(segments);
+        request
+    }
+
+    /// How many of the names below the root are given by records.
+    fn given(&self) -> usize {
+        self.path.segments.len().saturating_sub(self.asked_segments)
     }
 }
 

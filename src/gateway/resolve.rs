@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::block::Cid;
-use crate::denylist::Denylist;
+use crate::denylist::{Allowlist, Denylist};
 use crate::ipld::Error as IpldError;
 use crate::ipld::path::ContentPath;
 use crate::ipld::walk::{PathWalk, Step};
 use crate::retrieval::{Retriever, Session};
 
 use super::error::Error;
+use super::request::ContentRequest;
 
 /// The end of a path, and what responses say of the way there.
 #[derive(Debug, Clone)]
@@ -103,6 +104,34 @@ pub(super) fn check_ways<'a>(
         }
     }
     Ok(())
+}
+
+/// Whether a request may be answered by the text of its path, from its root and from each name that
+/// led there, and by the block that it starts from: what the client has already is answered without
+/// a block.
+pub(super) fn check_text(denylist: &Denylist, request: &ContentRequest) -> Result<(), Error> {
+    if denylist.is_off() {
+        return Ok(());
+    }
+    let ContentPath { root, segments, .. } = &request.path;
+    denylist.check_path(root, segments)?;
+    if !segments.is_empty() {
+        denylist.check_block(root)?;
+    }
+    for (name, below) in request.names() {
+        denylist.check_name(&name.to_string(), below)?;
+    }
+    Ok(())
+}
+
+/// Whether a request is one of those that are answered where not all are.
+pub(super) fn check_listed(allowlist: &Allowlist, request: &ContentRequest) -> Result<(), Error> {
+    let listed = allowlist.is_off()
+        || match request.through.first() {
+            Some((name, _)) => allowlist.admits_name(&name.to_string(), request.asked()),
+            None => allowlist.admits_path(&request.path.root, &request.path.segments),
+        };
+    if listed { Ok(()) } else { Err(Error::NotListed) }
 }
 
 /// Tells a path that leads nowhere from blocks that cannot be read.

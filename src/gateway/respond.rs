@@ -12,6 +12,7 @@ pub(super) mod tar;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::block::{Block, Cid, FetchError, codec};
+use crate::denylist::Allowlist;
 use crate::ipld::unixfs::{Kind, Node};
 use crate::retrieval::{Retriever, Session};
 
@@ -28,6 +29,7 @@ use super::timing;
 pub(super) struct Responder<'a> {
     pub(super) retriever: &'a Retriever,
     pub(super) streams: &'a Streams,
+    pub(super) allowlist: &'a Allowlist,
     pub(super) request: &'a ContentRequest,
     pub(super) listing_entries_max: usize,
     pub(super) range_bytes_max: u64,

@@ -171,11 +171,14 @@ impl Grant {
                 headers.append(header::SET_COOKIE, cookie);
             }
         }
-        // A directory without its slash is elsewhere, and below the signed one still.
+        // A directory without its slash is elsewhere, and below the signed one still. A rule of a
+        // site may lead to another one, whom the signature is no business of.
         let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-        if let Some(location) = location {
-            let and = if location.contains('?') { '&' } else { '?' };
-            let location = format!("{location}{and}{}", directory.query);
+        let is_here = |to: &&str| to.starts_with('/') && !to.starts_with("//");
+        if let Some(location) = location.filter(is_here) {
+            let (to, fragment) = location.split_at(location.find('#').unwrap_or(location.len()));
+            let and = if to.contains('?') { '&' } else { '?' };
+            let location = format!("{to}{and}{}{fragment}", directory.query);
             if let Ok(location) = HeaderValue::try_from(location) {
                 headers.insert(header::LOCATION, location);
             }

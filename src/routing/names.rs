@@ -28,6 +28,9 @@ pub struct Resolved {
     pub segments: Vec<String>,
     /// For how long this holds from now; none where nobody says.
     pub ttl: Option<Duration>,
+    /// The names that led there, that which was asked for first; each with how many of `segments`,
+    /// counted from their end, stand below it.
+    pub through: Vec<(Name, usize)>,
 }
 
 /// What resolves names. By default nothing does.
@@ -182,8 +185,10 @@ impl Names {
         let mut at = name.clone();
         let mut below: Vec<String> = Vec::new();
         let mut ttl: Option<Duration> = None;
+        let mut through = Vec::new();
         for _ in 0..NAMES_MAX {
             let step = self.step(&at, reach).await?;
+            let asked_below = below.len();
             // A chain holds for as long as the shortest of its links that have an end.
             ttl = ttl.into_iter().chain(step.ttl).min();
             let Value { root, mut segments } = step.value;
@@ -192,13 +197,15 @@ impl Names {
                 return Err(Error::TooLong(name.to_string().into()));
             }
             below = segments;
-            match root {
+            let next = match root {
                 Root::Cid(root) => {
+                    through.push((at, asked_below));
                     let ttl = ttl.map(|ttl| self.capped(ttl));
-                    return Ok(Resolved { root, segments: below, ttl });
+                    return Ok(Resolved { root, segments: below, ttl, through });
                 }
-                Root::Name(next) => at = next,
-            }
+                Root::Name(next) => next,
+            };
+            through.push((std::mem::replace(&mut at, next), asked_below));
         }
         Err(Error::Recursion(name.to_string().into()))
     }

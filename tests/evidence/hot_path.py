@@ -2,10 +2,10 @@
 
     hot_path.py BEFORE AFTER [--rounds 5] [--seconds 5] [--kubo] [--nginx]      needs wrk (install.sh load)
 
-Rounds alternate, so that what the machine does besides hits both: server on core 0, clients on core 1, the median of each measure counts. --kubo and
---nginx put those beside them. Last line `hot_path: ...`; fails where the new binary has lost more than 10 %.
+In each round both run, and each measure is taken of one after the other, so that what the machine does besides hits both: servers on core 0,
+clients on core 1, the median of each measure counts. --kubo and --nginx put those beside them. Last line `hot_path: ...`; fails where the new binary has lost more than 10 %.
 """
-import argparse, contextlib, os, re, shutil, statistics, subprocess, sys, time
+import argparse, collections, contextlib, os, re, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -15,6 +15,7 @@ from estuary import MIB, Failed, Node, check
 
 SERVER, CLIENT = "0", "1"  # cores
 LOST_MAX = 0.10
+cids = {}  # of the content, which every node gives alike
 os.environ["PATH"] = f"{estuary.PEERS_HOME}/bin:{os.environ['PATH']}"
 
 
@@ -38,21 +39,22 @@ def stream(url, size, times):
     return statistics.median(rates)
 
 
-def measure(base, cid, seconds):
+def measures(base, cid, seconds):
+    """What is measured: name -> a run of it."""
     url = lambda name, rest="": f"{base}/ipfs/{cid[name]}{rest}"
     etag = estuary.get(url("1k"))[1]["etag"]
     check(estuary.get(url("1k"), {"If-None-Match": etag})[0] == 304, "no 304")
-    for name, rest in (("256k", "?format=raw"), ("dir", "/"), ("dir", "/file-001.txt")): check(estuary.get(url(name, rest))[0] == 200, name)
-    out = {
-        "1 KiB, req/s": wrk(url("1k"), 64, seconds),
-        "1 KiB by a path, req/s": wrk(url("dir", "/file-001.txt"), 64, seconds),
-        "304, req/s": wrk(url("1k"), 64, seconds, f"If-None-Match: {etag}"),
-        "raw 256 KiB, req/s": wrk(url("256k", "?format=raw"), 16, seconds),
-        "listing of 100, req/s": wrk(url("dir", "/"), 16, seconds),
-        "64 MiB, MB/s": stream(url("64m"), 64 * MIB, 5),
-        "CAR of 10,000 blocks, MB/s": stream(url("blocks", "?format=car"), 9_940 << 14, 3),
+    # Once each, so that memory holds it.
+    for name, rest in (("1k", ""), ("256k", "?format=raw"), ("64m", ""), ("blocks", ""), ("dir", "/"), ("dir", "/file-001.txt")): check(estuary.get(url(name, rest))[0] == 200, name)
+    return {
+        "1 KiB, req/s": lambda: wrk(url("1k"), 64, seconds),
+        "1 KiB by a path, req/s": lambda: wrk(url("dir", "/file-001.txt"), 64, seconds),
+        "304, req/s": lambda: wrk(url("1k"), 64, seconds, f"If-None-Match: {etag}"),
+        "raw 256 KiB, req/s": lambda: wrk(url("256k", "?format=raw"), 16, seconds),
+        "listing of 100, req/s": lambda: wrk(url("dir", "/"), 16, seconds),
+        "64 MiB, MB/s": lambda: stream(url("64m"), 64 * MIB, 5),
+        "CAR of 10,000 blocks, MB/s": lambda: stream(url("blocks", "?format=car"), 9_940 << 14, 3),
     }
-    return out
 
 
 def content(work):
@@ -64,17 +66,24 @@ def content(work):
     return {**{name: (work / name, chunker) for name, (_, chunker) in files.items()}, "dir": (work / "dir", "-")}
 
 
+def node_of(binary, *args, **named):
+    """A node of another binary than the usual one."""
+    node = Node(*args, **named)
+    node.command = lambda *words: [binary, "--data-dir", str(node.data_dir), *map(str, words)]
+    return node
+
+
 @contextlib.contextmanager
 def pinned(binary, work, name, files):
     """A node of this binary, on the server's core, that holds the content: (URL, CIDs)."""
-    estuary.BIN = binary
-    node = Node(work / name, wrap=["taskset", "-c", SERVER])
+    node = node_of(binary, work / name, wrap=["taskset", "-c", SERVER])
     try:
         node.start()
         cid = {}
         for key, (path, chunker) in files.items():
             cid[key] = node.json("add", path, *(["--chunker", chunker] if chunker != "-" else []))[0]["cid"]
             node.run("export", cid[key], "-o", work / f"{key}.car")
+        cids.update(cid)
         yield node.gateway, cid
         check(node.stop() == 0, "stop")
     finally:
@@ -120,23 +129,23 @@ def main():
     for path in binaries.values(): check(os.access(path, os.X_OK), f"{path} is missing")
     work = estuary.scratch("hot-path")
     try:
-        files, results = content(work), {name: [] for name in binaries}
+        files, results = content(work), collections.defaultdict(lambda: collections.defaultdict(list))
         for turn in range(a.rounds):
-            # Each goes first in turn.
-            for name in list(binaries)[::1 if turn % 2 == 0 else -1]:
-                with pinned(binaries[name], work, f"{name}-{turn}", files) as (base, cid):
-                    results[name].append(measure(base, cid, a.seconds))
-                print(f"round {turn + 1} {name}: " + ", ".join(f"{what} {value:,.0f}" for what, value in results[name][-1].items()), flush=True)
+            with contextlib.ExitStack() as stack:
+                both = {name: measures(*stack.enter_context(pinned(binary, work, f"{name}-{turn}", files)), a.seconds) for name, binary in binaries.items()}
+                for what in both["before"]:
+                    # Each goes first in turn.
+                    for name in list(binaries)[::1 if turn % 2 == 0 else -1]: results[name][what].append(both[name][what]())
+                    print(f"round {turn + 1} {what}: " + ", ".join(f"{name} {results[name][what][-1]:,.0f}" for name in binaries), flush=True)
         for name in ("kubo", "nginx"):
             if getattr(a, name):
-                with target(name, work, cid) as (base, same):
-                    results[name] = [measure(base, same, a.seconds)]
-                print(f"{name}: {results[name][0]}", flush=True)
+                with target(name, work, cids) as (base, same):
+                    for what, run in measures(base, same, a.seconds).items(): results[name][what].append(run())
         others = [name for name in results if name not in binaries]
         print("\n| measure | before | after | after / before | spread of before |" + "".join(f" {n} | after / {n} |" for n in others) + "\n|" + "---|" * (5 + 2 * len(others)))
         lost = []
-        for what in results["before"][0]:
-            values = {name: [round_[what] for round_ in rounds] for name, rounds in results.items()}
+        for what in results["before"]:
+            values = {name: measured[what] for name, measured in results.items()}
             before, after = (statistics.median(values[name]) for name in binaries)
             spread = (max(values["before"]) - min(values["before"])) / before
             row = f"| {what} | {before:,.0f} | {after:,.0f} | {after / before:.2f} | {spread:.0%} |"

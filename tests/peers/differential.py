@@ -263,7 +263,7 @@ def hosts(add):
 
 def redirects(add):
     urls = ["/", "/moved", "/moved?a=b", "/moved-301", "/moved-302", "/moved-303", "/moved-307", "/moved-308", "/rewrite", "/rewrite?a=b", "/gone", "/legal", "/missing", "/no-page", "/posts/2024/05/hello", "/posts/2024/05", "/posts/2024/05/hello?x=y",
-            "/static-query", "/static-query?lang=de&x=y", "/splat/a/b/c", "/splat/", "/splat", "/splat/a?x=y", "/rewrite-all/x/y", "/outside", "/outside/a/b?c=d", "/existing.html", "/first", "/deep/a/b/tail", "/Gr%C3%BC%C3%9Fe", "/gr%C3%B6%C3%9Fe", "/to-unicode",
+            "/static-query", "/static-query?lang=de&x=y", "/splat/a/b/c", "/splat/", "/splat", "/splat/a?x=y", "/rewrite-all/x/y", "/outside", "/outside/a/b?c=d", "/existing.html", "/first", "/Gr%C3%BC%C3%9Fe", "/gr%C3%B6%C3%9Fe", "/to-unicode",
             "/loop", "/nothing/at/all", "/blog/one.html", "/blog/two.html", "/blog", "/blog/", "/_redirects", "/a", "/a/x/b", "/moved/", "//moved", "/splat/%C3%BC%20x"]
     for name in ("site", "site-crlf", "site-spa", "site-forced", "site-bad-status", "site-twice", "site-words", "site-large", "site-splat-inside", "site-no-slash"):
         few = urls if name in ("site", "site-crlf", "site-spa") else ["/", "/a", "/a/x/b", "/existing.html", "/nothing", "/_redirects"]
@@ -600,12 +600,13 @@ def run(ours, theirs, requests, cid, options):
         keep = dict(cid, **{"own-etag": "{own-etag}"})
         target, headers = target.format_map(keep), tuple((name, value.format_map(keep) if "{" in value else value) for name, value in headers)
         return compare(method, ours.ask(method, target, headers), theirs.ask(method, target, headers))
-    equal = explained = open_ones = comparisons = 0
+    equal = explained = open_ones = comparisons = alike = 0
     kinds = collections.OrderedDict()
     with open(options.log, "w") as log, concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         for request, differences in zip(chosen, pool.map(ask, chosen)):
             text, rest = label(*request), []
             comparisons += 1
+            alike += not any(re.fullmatch(r"status|\d+ (end|body|blocks|block-order|car-header|tar-entries|links|page|error-form)", field) for field, _, _ in differences)
             for field, got, want in differences:
                 got, want = readable(got), readable(want)
                 if not allowed.reason(text, field, got, want): rest.append((field, got, want))
@@ -631,7 +632,7 @@ def run(ours, theirs, requests, cid, options):
         for rule in allowed.rules:
             if not allowed.used[rule[3]]: print(f"never needed: {rule[3]}")
         check(len(chosen) >= REQUESTS_MIN, f"only {len(chosen)} requests")
-    estuary.figure("requests put to Estuary and to Kubo", f"{comparisons:,}: {equal:,} answered equally, {explained:,} differ as documented ({len(allowed.counts)} reasons), {open_ones} otherwise")
+    estuary.figure("requests put to Estuary and to Kubo", f"{comparisons:,}: {alike:,} with the same status and body, {equal:,} with the same headers too; {explained:,} differ as documented ({len(allowed.counts)} reasons), {open_ones} otherwise")
     print(f"differential: {len(chosen)} requests, {comparisons} comparisons, {equal} equal, {explained} explained, {open_ones} unexplained")
     return open_ones == 0 and not undocumented
 

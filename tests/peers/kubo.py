@@ -1,5 +1,5 @@
 """A real Kubo for the scripts here: start it, ask its command line and its RPC API, and the public suite's fixtures."""
-import contextlib, http.client, json, os, re, subprocess, time, urllib.parse
+import contextlib, http.client, json, os, re, signal, subprocess, time, urllib.parse
 from pathlib import Path
 
 import estuary
@@ -26,7 +26,8 @@ def repo(path, profile):
 @contextlib.contextmanager
 def kubo(work, *options):
     """A Kubo that cannot leave loopback, with options of kubo.sh: yields (gateway URL, API multiaddr)."""
-    process = subprocess.Popen([str(HERE / "kubo.sh"), "--offline", *options], stdout=open(work / "kubo.out", "w"), stdin=subprocess.DEVNULL, stderr=open(work / "kubo.err", "w"))
+    process = subprocess.Popen([str(HERE / "kubo.sh"), "--offline", *options], stdout=open(work / "kubo.out", "w"), stdin=subprocess.DEVNULL,
+                               stderr=open(work / "kubo.err", "w"), start_new_session=True)
     try:
         for _ in range(600):
             text = (work / "kubo.out").read_text()
@@ -38,7 +39,11 @@ def kubo(work, *options):
         raise Failed("Kubo did not start in time")
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # it waits for requests that it has lost sight of
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def rpc(api, command, data=None, **params):

@@ -12,7 +12,7 @@ use crate::gateway::error::Error;
 use crate::gateway::escape;
 use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{ContentRequest, with_query};
-use crate::gateway::resolve::Named;
+use crate::gateway::resolve::{Named, check_text, resolve};
 use crate::gateway::{headers, page};
 use crate::ipld::unixfs::directory::{Entry, ListStep, Lister, Lookup, LookupStep};
 use crate::ipld::unixfs::{File, Kind, Mtime, Node};
@@ -20,6 +20,9 @@ use crate::retrieval::Session;
 
 use super::file::Served;
 use super::{Responder, redirect};
+
+/// The name of a directory's own page.
+const INDEX: &str = "index.html";
 
 /// Serves a directory: with a slash at the end of its path, since links in its pages are relative.
 pub(super) async fn directory(
@@ -37,7 +40,7 @@ pub(super) async fn directory(
         return Ok(response);
     }
     if let Some((file, mtime)) = index {
-        let served = Served { file, mtime, name: Some("index.html"), named };
+        let served = Served { file, mtime, name: Some(INDEX), named };
         return super::file::file(responder, session, served).await;
     }
     let page = page(responder, session, node).await?;
@@ -68,7 +71,7 @@ async fn index(
     session: &Session,
     node: &Node,
 ) -> Result<Option<(File, Option<Mtime>)>, Error> {
-    let mut lookup = Lookup::of(node, "index.html")?;
+    let mut lookup = Lookup::of(node, INDEX)?;
     let entry = loop {
         match lookup.step() {
             LookupStep::Need(cid) => {
@@ -78,11 +81,26 @@ async fn index(
             LookupStep::NotFound => return Ok(None),
         }
     };
+    check_index(responder, session).await?;
     let block = responder.retriever.block(&entry.cid, session).await?;
     match Node::decode(&block) {
         Ok(Node { kind: Kind::File(file), metadata }) => Ok(Some((file, metadata.mtime))),
         _ => Err(Error::Index),
     }
+}
+
+/// Whether the directory's own page may be answered at the path that it has.
+async fn check_index(responder: Responder<'_>, session: &Session) -> Result<(), Error> {
+    let denylist = responder.retriever.denylist();
+    if denylist.is_off() {
+        return Ok(());
+    }
+    let mut segments = responder.request.asked().to_vec();
+    segments.push(INDEX.to_owned());
+    let request = responder.request.at_path(segments);
+    check_text(denylist, &request)?;
+    // Whatever is met on the way, too.
+    resolve(responder.retriever, session, &request.path).await.map(drop)
 }
 
 /// One page of a directory.

@@ -307,3 +307,113 @@ async fn where_only_some_is_answered_the_rest_is_not_even_looked_up() {
     world.block(&format!("/ipfs/{root}/*\n"));
     assert_eq!(world.ask_as_public(&format!("/ipfs/{root}/a")).await.status, 410);
 }
+
+impl Guarded {
+    /// These names stand for this.
+    fn name(&mut self, fixed: &[&str]) {
+        self.world.gateway.parts.names = names_of(&Registry::new(), fixed);
+    }
+}
+
+#[tokio::test]
+async fn b03_no_name_or_path_on_the_way_of_a_name_gets_at_it() {
+    let mut world = guarded(false);
+    let sub = world.store.add_directory([("f", world.raw("f"))]).unwrap();
+    let root = world.store.add_directory([("x", sub)]).unwrap();
+    let top = world.store.add_directory([("y", root)]).unwrap();
+    world.name(&["a.test:/ipns/b.test/x", "b.test:/ipns/c.test", &format!("c.test:/ipfs/{top}/y")]);
+    for (rule, [by_a, by_b, by_c]) in [
+        ("/ipns/a.test", [200, 200, 200]),
+        ("/ipns/b.test", [200, 200, 200]),
+        ("/ipns/b.test/*", [410, 410, 200]),
+        ("/ipns/b.test/x/f", [410, 410, 200]),
+        ("/ipns/b.test/f", [200, 200, 200]),
+        ("/ipns/c.test/*", [410, 410, 410]),
+        ("/ipns/c.test/x/f", [410, 410, 410]),
+        ("/ipns/d.test/*", [200, 200, 200]),
+    ] {
+        world.block(rule);
+        for (uri, want) in [
+            ("/ipns/a.test/f", by_a),
+            ("/ipns/a.test/f?format=raw", by_a),
+            ("/ipns/a.test/f?format=car", by_a),
+            ("/ipns/b.test/x/f", by_b),
+            ("/ipns/c.test/x/f", by_c),
+        ] {
+            for tag in ["*", "\"x\""] {
+                let answer = world.ask(Method::GET, uri, &[("if-none-match", tag)]).await;
+                let want = if want == 200 && tag == "*" { 304 } else { want };
+                assert_eq!(answer.status, want, "{rule} {uri} {tag}");
+            }
+        }
+        let on_site = world.ask(Method::GET, "/f", &[("host", "a.test")]).await;
+        assert_eq!(on_site.status, by_a, "{rule} on its site");
+    }
+    // A name by itself is blocked where it is all that was asked for.
+    world.block("/ipns/c.test\n/ipns/b.test/x");
+    for (uri, want) in [("/ipns/c.test/", 410), ("/ipns/b.test/", 410), ("/ipns/a.test/", 410)] {
+        assert_eq!(world.status(uri).await, want, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn b03_the_page_of_a_directory_is_blocked_by_its_own_path() {
+    let mut world = guarded(false);
+    let site = world.store.add_directory([("index.html", world.raw("<p>secret"))]).unwrap();
+    let above = world.store.add_directory([("site", site)]).unwrap();
+    world.name(&[&format!("site.test:/ipfs/{above}/site")]);
+    let uris =
+        [format!("/ipfs/{site}/"), format!("/ipfs/{above}/site/"), "/ipns/site.test/".to_owned()];
+    let tag = format!("\"{site}\"");
+    for (rule, blocked) in [
+        (format!("/ipfs/{site}/index.html"), [true, true, true]),
+        (format!("/ipfs/{above}/site/index.html"), [false, true, true]),
+        ("/ipns/site.test/index.html".to_owned(), [false, false, true]),
+    ] {
+        world.block(&rule);
+        for (uri, blocked) in uris.iter().zip(blocked) {
+            for method in [Method::GET, Method::HEAD] {
+                let answer = world.ask(method, uri, &[]).await;
+                assert_eq!(answer.status, if blocked { 410 } else { 200 }, "{rule} {uri}");
+            }
+            let again = world.ask(Method::GET, uri, &[("if-none-match", &tag)]).await;
+            assert_eq!(again.status, if blocked { 410 } else { 304 }, "{rule} {uri}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn b03_b06_a_rewrite_leads_past_no_list() {
+    let mut world = guarded(false);
+    let rules = "/x /secret 200\n/missing /secret 404\n/ok /a 200\n";
+    let files = [("_redirects", rules), ("a", "a"), ("secret", "secret")];
+    let files: Vec<_> = files.map(|(name, text)| (name, world.raw(text))).into();
+    let root = world.store.add_directory(files).unwrap();
+    world.name(&[&format!("site.test:/ipfs/{root}")]);
+    let own = format!("{root}.ipfs.localhost");
+    let at = async |world: &Guarded, host: &str, path: &str| {
+        let peer = Peer { address: Some(IpAddr::from([192, 0, 2, 1])), secure: false };
+        let request = http::Request::get(path).header("host", host).body(()).unwrap();
+        world.gateway.respond(request, peer).await.status().as_u16()
+    };
+    world.block(&format!("/ipns/site.test/secret\n/ipfs/{root}/none"));
+    assert_eq!(at(&world, &own, "/x").await, 200);
+    for path in ["/secret", "/x", "/missing"] {
+        assert_eq!(at(&world, "site.test", path).await, 410, "{path}");
+    }
+    assert_eq!(at(&world, "site.test", "/ok").await, 200);
+    world.block("");
+
+    let metrics = denylist::Metrics::register(&Registry::new()).unwrap();
+    let text: String = ["a", "ok", "x", "missing"]
+        .map(|name| format!("/ipfs/{root}/{name}\n/ipns/site.test/{name}\n"))
+        .concat();
+    let listed = Denylist::of_texts(&[("public", &text)], metrics).unwrap();
+    world.world.gateway = world.world.gateway.clone().admitting(listed.as_allowlist());
+    for host in [own.as_str(), "site.test"] {
+        for (path, want) in [("/a", 200), ("/ok", 200), ("/secret", 403), ("/x", 403)] {
+            assert_eq!(at(&world, host, path).await, want, "{host}{path}");
+        }
+        assert_eq!(at(&world, host, "/missing").await, 403, "{host}");
+    }
+}

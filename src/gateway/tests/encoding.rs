@@ -145,6 +145,9 @@ async fn what_is_checked_small_or_dense_is_left_as_it_is() {
     }
     let raw = ask(&world, &format!("/ipfs/{cid}?format=raw"), &insisting).await;
     assert_eq!(raw.header("content-encoding"), "");
+    // Of nothing, no coding could be decoded.
+    let empty = ask(&world, "/ipfs/bafkqaaa", &insisting).await;
+    assert_eq!((empty.header("content-encoding"), empty.body.len()), ("", 0));
 }
 
 #[tokio::test]

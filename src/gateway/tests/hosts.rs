@@ -394,3 +394,23 @@ async fn rules_that_cannot_be_read_are_the_site_s_fault_and_leave_its_files_alon
     let gone = Block::sha2_256(codec::RAW, Bytes::from_static(b"/* /x")).unwrap();
     check(*gone.cid(), "cannot be had").await;
 }
+
+#[tokio::test]
+async fn a_page_for_what_is_not_there_is_whole_whenever_the_client_got_it() {
+    let world = hosted(&[]);
+    let page = super::made::Made {
+        kind: 2,
+        data: Some(b"my 404".to_vec()),
+        mtime: Some(1_000_000_000),
+        ..Default::default()
+    };
+    let page = page.put(&world);
+    let rules = world.raw("/* /404.html 404");
+    let root = world.store.add_directory([("404.html", page), ("_redirects", rules)]).unwrap();
+    let host = host_of(&root);
+    let first = world.at(&host, "/x").await;
+    assert_eq!((first.status, first.text()), (404, "my 404"));
+    let since = [("host", host.as_str()), ("if-modified-since", first.header("last-modified"))];
+    let again = world.ask(Method::GET, "/x", &since).await;
+    assert_eq!((again.status, again.text()), (404, "my 404"));
+}

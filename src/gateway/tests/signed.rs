@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::gateway::signed::{Terms, sign};
+use crate::testing::ipns::{Draft, keypairs, name_of};
 
 fn private() -> (World, SigningKeys) {
     let keys = SigningKeys::new([("k", "5e".repeat(32))]).unwrap();
@@ -108,4 +109,57 @@ async fn a_signed_page_loads_its_parts_by_relative_links() {
     assert_eq!(moved.header("location"), format!("{path}sub/?{query}"));
     let there = ask(&world, Method::GET, moved.header("location"), &[]).await;
     assert_eq!(there.status, 200);
+}
+
+#[tokio::test]
+async fn a_rule_of_a_signed_site_gives_its_signature_to_no_other_site() {
+    let (world, keys) = private();
+    let rules = world.raw("/away https://other.example/ 302\n/far //other.example 302\n/near /b#c 302\n/q /b?d=e 302\n");
+    let site = world.store.add_directory([("_redirects", rules), ("b", world.raw("b"))]).unwrap();
+    let terms = Terms { expires: now_unix() + 100, key: "k", depth: Some(0) };
+    let query = sign(&keys, &format!("/ipfs/{site}/"), None, terms).unwrap();
+    let host = format!("{site}.ipfs.localhost");
+    for (path, location) in [
+        ("/away", "https://other.example/".to_owned()),
+        ("/far", "//other.example".to_owned()),
+        ("/near", format!("/b?{query}#c")),
+        ("/q", format!("/b?d=e&{query}")),
+    ] {
+        let uri = format!("{path}?{query}");
+        let moved = ask(&world, Method::GET, &uri, &[("host", &host)]).await;
+        assert_eq!((moved.status, moved.header("location")), (302, location.as_str()));
+        assert!(moved.header("cache-control").starts_with("private, max-age="));
+    }
+}
+
+#[tokio::test]
+async fn a_signed_record_of_a_name_is_kept_by_no_shared_cache() {
+    let (mut world, keys) = private();
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::new());
+    let metrics = crate::db::Metrics::register(&registry).unwrap();
+    let config = crate::db::Config::default();
+    let db = crate::db::Db::open(&dir.path().join("db"), &config, metrics).unwrap();
+    let metrics = routing::Metrics::register(&registry).unwrap();
+    let (config, tasks) = (routing::Config::default(), crate::task::Tasks::new());
+    let parts = routing::Parts::open(&config, true, db, &tasks, &metrics).unwrap();
+    let names = Names::new(parts, metrics);
+    let keypair = keypairs().unwrap().remove(0);
+    let key = name_of(&keypair).unwrap();
+    let record = Draft::new("/ipfs/bafkqaaa").sign(&keypair).unwrap();
+    names.put(&key, record.into()).await.unwrap();
+    world.gateway.parts.names = names;
+
+    let path = format!("/ipns/{key}");
+    let terms = Terms { expires: now_unix() + 100, key: "k", depth: None };
+    let query = sign(&keys, &path, Some("format=ipns-record"), terms).unwrap();
+    let answer = ask(&world, Method::GET, &format!("{path}?{query}"), &[]).await;
+    assert_eq!(answer.status, 200);
+    let tag = [("if-none-match", answer.header("etag"))];
+    let again = ask(&world, Method::GET, &format!("{path}?{query}"), &tag).await;
+    assert_eq!(again.status, 304);
+    for answer in [&answer, &again] {
+        let cache = answer.header("cache-control");
+        let lasts = cache.strip_prefix("private, max-age=").unwrap_or_default();
+        assert!(lasts.parse::<u64>().is_ok_and(|lasts| lasts <= 100), "{cache}");
+    }
 }

@@ -40,9 +40,10 @@ struct Watched {
     stamps: [Option<Stamp>; 2],
 }
 
-/// What changes with a file's content: its number, its size, and when it was written.
+/// What changes with a file's content, and with who may read it: its number, its size, when it was
+/// written, and when it was changed in any way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp(u64, u64, i64, i64);
+struct Stamp(u64, u64, (i64, i64), (i64, i64));
 
 #[derive(Debug)]
 struct Shown {
@@ -128,7 +129,9 @@ impl ResolvesServerCert for Certificates {
 fn stamps(pair: &Pair) -> [Option<Stamp>; 2] {
     [&pair.certificate, &pair.key].map(|path| {
         let file = std::fs::metadata(path).ok()?;
-        Some(Stamp(file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+        let (written, changed) =
+            ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+        Some(Stamp(file.ino(), file.size(), written, changed))
     })
 }
 

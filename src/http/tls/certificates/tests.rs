@@ -131,3 +131,23 @@ fn what_cannot_be_shown_is_named() {
     std::fs::write(&a.key, vec![b'a'; (1 << 20) + 1]).unwrap();
     check(a, "longer than 1 MiB");
 }
+
+#[test]
+fn files_that_may_be_read_at_last_are_looked_at_again() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = Dir::new();
+    let pair = dir.issue("a", &["a.example"]);
+    let before = stamps(&pair);
+    let mode = |mode| std::fs::set_permissions(&pair.key, PermissionsExt::from_mode(mode)).unwrap();
+    // The file system's clock may tick as slowly as once in 10 ms.
+    for _ in 0..1000 {
+        mode(0o640);
+        mode(0o600);
+        if stamps(&pair) != before {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("a change of who may read a key goes unseen");
+}
