@@ -124,8 +124,7 @@ impl Encoders {
         let Some(coding) = accepted.coding.filter(|_| !ranged) else { return response };
         let size = content_length(&response);
         // Nothing is the same in every coding, and none of them has an end to be found in it.
-        if size == Some(0)
-            || accepted.identity && size.is_some_and(|size| size < CONTENT_BYTES_MIN)
+        if size == Some(0) || accepted.identity && size.is_some_and(|size| size < CONTENT_BYTES_MIN)
         {
             return response;
         }
