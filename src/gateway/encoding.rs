@@ -64,7 +64,7 @@ pub(super) struct Encoders {
 #[derive(Debug)]
 pub(super) struct Encoding {
     accepted: Accepted,
-    /// A range was asked for: its bytes are counted in the content as it is.
+    /// A range was asked for, in a coding: its bytes are counted in the content as it is.
     ranged: bool,
     /// The entity tags that the client gave, where some of them are of encoded content.
     held: Option<HeaderValue>,
@@ -90,8 +90,10 @@ impl Encoders {
         }
         let headers = request.headers_mut();
         let accepted = Accepted::read(headers);
-        let held = accepted.coding.and_then(|_| take_encoded_tags(headers));
-        Some(Encoding { accepted, ranged: headers.contains_key(header::RANGE), held })
+        let encodes = accepted.coding.is_some();
+        let held = if encodes { take_encoded_tags(headers) } else { None };
+        let ranged = encodes && headers.contains_key(header::RANGE);
+        Some(Encoding { accepted, ranged, held })
     }
 
     /// Encodes a response where that is asked for and worth it, and says what it depends on.
@@ -199,16 +201,13 @@ fn is_maybe_compressible(format: Option<Format>) -> bool {
 
 /// Says that the answer depends on the codings that were accepted.
 fn vary(mut response: Response<Body>) -> Response<Body> {
-    let headers = response.headers_mut();
-    let value = match headers.get(header::VARY).map(HeaderValue::as_bytes) {
-        None => BY_ENCODING,
-        Some(ACCEPT) => BY_BOTH,
-        Some(other) => {
-            let all = [other, b", ", BY_ENCODING.as_bytes()].concat();
-            HeaderValue::from_bytes(&all).unwrap_or(BY_ENCODING)
-        }
-    };
-    headers.insert(header::VARY, value);
+    let value = response.headers_mut().entry(header::VARY).or_insert(BY_ENCODING);
+    if value.as_bytes() == ACCEPT {
+        *value = BY_BOTH;
+    } else if *value != BY_ENCODING {
+        let all = [value.as_bytes(), b", ", BY_ENCODING.as_bytes()].concat();
+        *value = HeaderValue::from_bytes(&all).unwrap_or(BY_ENCODING);
+    }
     response
 }
 
@@ -254,10 +253,9 @@ fn take_encoded_tags(headers: &mut HeaderMap) -> Option<HeaderValue> {
 
 /// Names in a 304 the tag that the client gave, so that its cache finds what it means.
 fn with_held_tag(encoding: &Encoding, mut response: Response<Body>) -> Response<Body> {
+    let Some(held) = &encoding.held else { return response };
     let headers = response.headers_mut();
-    let (Some(held), Some(tag)) = (&encoding.held, headers.get(header::ETAG)) else {
-        return response;
-    };
+    let Some(tag) = headers.get(header::ETAG) else { return response };
     let held: Vec<_> =
         held.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect();
     let has = |tag: &HeaderValue| held.iter().any(|held| held.ends_with(tag.as_bytes()));

@@ -68,10 +68,18 @@ pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Re
 
 /// Lets any web page read what is public anyway.
 pub(super) fn put_cors(headers: &mut HeaderMap) {
+    put_readable(headers);
+    put_preflight(headers);
+}
+
+fn put_readable(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
+}
+
+fn put_preflight(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
 }
 
 /// Takes away what matters in the answer to a preflight only, so that a 304 stays short.
@@ -87,8 +95,21 @@ pub(super) fn content(
     etag: HeaderValue,
     kind: Kind,
 ) -> HeaderMap {
+    let mut headers = not_modified(request, named, etag, kind);
+    put_preflight(&mut headers);
+    headers
+}
+
+/// The same, for whoever has the content already: what matters in the answer to a preflight only
+/// is left out, so that it stays short.
+pub(super) fn not_modified(
+    request: &ContentRequest,
+    named: &Named,
+    etag: HeaderValue,
+    kind: Kind,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(USUAL_COUNT);
-    put_cors(&mut headers);
+    put_readable(&mut headers);
     headers.insert(header::ETAG, etag);
     if let Some(value) = cache_control(request, kind) {
         headers.insert(header::CACHE_CONTROL, value);

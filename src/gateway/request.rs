@@ -275,21 +275,24 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
         path::Root::Other if content_path == PROTOCOLS_PATH => return Ok(Parsed::Protocols),
         path::Root::Other => return Err(Error::NoSuchRoute),
     };
-    if is_worker_of_all(headers, &below) {
+    let has = Has::among(headers);
+    if has.service_worker && is_worker_of_all(headers, &below) {
         return Err(Error::ServiceWorker);
     }
-    let accepted = accept::parse(headers)?;
+    let accepted = if has.accept { accept::parse(headers)? } else { Accepted::default() };
     let (format, said_by) = choose_format(&params, accepted)?;
     if site == Site::Trustless {
         check_trustless(&root, &below, format)?;
     }
-    let if_none_match = joined(headers, header::IF_NONE_MATCH);
+    let value = |has: bool, name| if has { headers.get(name) } else { None };
+    let if_none_match =
+        if has.if_none_match { joined(headers, header::IF_NONE_MATCH) } else { None };
     let if_modified_since = match if_none_match {
         Some(_) => None,
-        None => headers.get(header::IF_MODIFIED_SINCE).cloned(),
+        None => value(has.if_modified_since, header::IF_MODIFIED_SINCE).cloned(),
     };
     // Ranges are defined for GET only (RFC 9110 section 14.2).
-    let range = if head { None } else { headers.get(header::RANGE).and_then(Ranges::parse) };
+    let range = value(has.range && !head, header::RANGE).and_then(Ranges::parse);
     let wants = Wants {
         head,
         query: uri.query().map(str::to_owned),
@@ -297,18 +300,48 @@ pub(super) fn parse(request: &Request, place: Place) -> Result<Parsed, Error> {
         said_by,
         html: accepted.html,
         range,
-        if_range: headers.get(header::IF_RANGE).cloned(),
+        if_range: value(has.range, header::IF_RANGE).cloned(),
         if_none_match,
         if_modified_since,
         filename: params.filename,
         download: params.download,
-        local_only: is_local_only(headers),
+        local_only: has.cache_control && is_local_only(headers),
         page: params.page,
         slash_optional: params.go_get,
     };
     let path::Below { segments, trailing_slash } = below;
     let original = content_path;
     Ok(Parsed::Content(Asked { root, segments, trailing_slash, original, site, wants }))
+}
+
+/// Which of the headers that say how an answer is to be a request has. Most have none of them, and
+/// one pass costs less than looking up each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Has {
+    accept: bool,
+    cache_control: bool,
+    if_modified_since: bool,
+    if_none_match: bool,
+    range: bool,
+    service_worker: bool,
+}
+
+impl Has {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut has = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "accept" => has.accept = true,
+                "cache-control" => has.cache_control = true,
+                "if-modified-since" => has.if_modified_since = true,
+                "if-none-match" => has.if_none_match = true,
+                "range" => has.range = true,
+                "service-worker" => has.service_worker = true,
+                _ => {}
+            }
+        }
+        has
+    }
 }
 
 /// Whether this is the script of a service worker that would rule over all that is below the root:

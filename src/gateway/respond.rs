@@ -209,8 +209,7 @@ fn not_modified(
     etag: HeaderValue,
     kind: headers::Kind,
 ) -> Response<Body> {
-    let mut headers = headers::content(request, named, etag, kind);
-    headers::trim_for_not_modified(&mut headers);
+    let headers = headers::not_modified(request, named, etag, kind);
     headers::response(StatusCode::NOT_MODIFIED, headers, Body::empty())
 }
 

@@ -90,12 +90,20 @@ fn world_configured(with_source: bool, fixed: &[&str], config: &Config) -> World
 
 impl World {
     async fn ask(&self, method: Method, uri: &str, headers: &[(&str, &str)]) -> Answer {
+        let is_head = method == Method::HEAD;
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = self.gateway.respond(request.body(()).unwrap(), Peer::default()).await;
-        let (parts, mut body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        // As whoever writes it does.
+        if let Some(length) = http_body::Body::size_hint(&body).exact()
+            && !is_head
+            && parts.status != StatusCode::NOT_MODIFIED
+        {
+            parts.headers.entry(header::CONTENT_LENGTH).or_insert(length.into());
+        }
         let (mut bytes, mut whole) = (Vec::new(), true);
         while let Some(frame) = body.frame().await {
             match frame {

@@ -122,28 +122,26 @@ pub(super) fn read_cid_text(text: &str) -> Result<Cid, Error> {
 /// is in another form.
 fn parse_base32(text: &str) -> Option<Result<Cid, Error>> {
     let digits = text.strip_prefix('b')?.as_bytes();
-    let mut bytes = [0; 64];
-    let whole = digits.len() * 5 / 8;
-    if whole > bytes.len() {
+    let mut bytes = [0; 65];
+    if digits.len() * 5 > bytes.len() * 8 {
         return None;
     }
-    let (mut bits, mut count, mut at) = (0_u32, 0, 0);
-    for digit in digits {
-        let value = match digit {
-            b'a'..=b'z' => digit - b'a',
-            b'2'..=b'7' => digit - b'2' + 26,
-            _ => return None,
-        };
-        bits = bits << 5 | u32::from(value);
-        count += 5;
-        if count >= 8 {
-            count -= 8;
-            *bytes.get_mut(at)? = (bits >> count & 0xff) as u8;
-            at += 1;
-            bits &= (1 << count) - 1;
+    // Eight digits are five bytes.
+    for (digits, bytes) in digits.chunks(8).zip(bytes.chunks_exact_mut(5)) {
+        let mut bits = 0_u64;
+        for digit in digits {
+            let value = match digit {
+                b'a'..=b'z' => digit - b'a',
+                b'2'..=b'7' => digit - b'2' + 26,
+                _ => return None,
+            };
+            bits = bits << 5 | u64::from(value);
         }
+        bits <<= 5 * (8 - digits.len());
+        bytes.copy_from_slice(bits.to_be_bytes().get(3..)?);
     }
     // What is left over must be padding: fewer bits than a digit has, all zero.
-    let padding = count < 5 && bits == 0;
-    padding.then(|| read_cid_whole(bytes.get(..at).unwrap_or_default()))
+    let (whole, rest) = bytes.split_at_checked(digits.len() * 5 / 8)?;
+    let padding = digits.len() * 5 % 8 < 5 && rest.iter().all(|byte| *byte == 0);
+    padding.then(|| read_cid_whole(whole))
 }

@@ -110,6 +110,10 @@ fn parse_segments(below: &str) -> Result<Vec<String>, &'static str> {
 
 /// Percent-decodes once. `None` for an incomplete escape, and for what is not UTF-8 afterwards.
 fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    // Nearly all have no escapes.
+    if !segment.as_bytes().contains(&b'%') {
+        return Some(Cow::Borrowed(segment));
+    }
     let mut escapes = segment.split('%').skip(1).map(|after| after.as_bytes().get(..2));
     let hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     escapes

@@ -20,7 +20,10 @@ pub(super) struct Accepted {
 impl Accepted {
     pub(super) fn read(headers: &HeaderMap) -> Self {
         let mut weights = Weights::default();
-        let values = headers.get_all(header::ACCEPT_ENCODING).iter();
+        let mut values = headers.get_all(header::ACCEPT_ENCODING).iter().peekable();
+        if values.peek().is_none() {
+            return Self { coding: None, identity: true };
+        }
         let parts = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         for part in parts.take(CODINGS_MAX) {
             weights.note(part);

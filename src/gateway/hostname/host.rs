@@ -22,7 +22,7 @@ pub(super) struct Host<'a> {
 impl<'a> Host<'a> {
     /// Reads `name` or `name:port`; `None` for addresses and for what no name is made of.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let (name, port) = match text.rfind(':') {
+        let (name, port) = match text.bytes().rposition(|byte| byte == b':') {
             Some(at) => text.split_at(at),
             None => (text, ""),
         };
@@ -44,7 +44,8 @@ impl<'a> Host<'a> {
 /// standard, section 3.5); or it is an IPv6 address.
 fn is_like_an_address(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let last = name.rfind('.').and_then(|at| name.get(at + 1..)).unwrap_or(name);
+    let dot = name.bytes().rposition(|byte| byte == b'.');
+    let last = dot.and_then(|at| name.get(at + 1..)).unwrap_or(name);
     let hex = last.strip_prefix("0x").or(last.strip_prefix("0X"));
     last.bytes().all(|byte| byte.is_ascii_digit())
         || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
