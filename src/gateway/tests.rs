@@ -9,6 +9,7 @@ mod negotiation;
 mod pages;
 mod preview;
 mod ranges;
+mod resume;
 mod signed;
 mod tar;
 mod timing;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::block::{Block, Cid};
+use crate::block::{Block, Cid, codec};
 use crate::ipld::Error;
 use crate::ipld::walk::{Job, Limits, Machine, PathWalk, Step};
 
@@ -120,6 +120,15 @@ impl CarWalk {
     /// Hands in the block that was needed.
     pub fn supply(&mut self, block: Block) -> Result<(), Error> {
         if self.job.is_some() { self.path.supply(block) } else { self.machine.supply(block) }
+    }
+
+    /// Goes on past the raw block that is needed below the path, of `bytes`, without it: it has no
+    /// links. Says whether it would have been visited.
+    pub fn pass(&mut self, cid: &Cid, bytes: u64) -> Result<bool, Error> {
+        match self.job {
+            None if cid.codec() == codec::RAW => self.machine.pass(cid, bytes),
+            _ => Err(Error::NotAskedFor(Box::new(*cid))),
+        }
     }
 
     /// Up to `n` blocks that will be needed after the path was walked, the next one first: what to
