@@ -123,8 +123,8 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
         ),
         410 => ("This content is not served here", ""),
         412 => (
-            "Not kept here",
-            "Only what is on this gateway already was asked for, and this is not.",
+            "Not as it was asked for",
+            "The request made a condition, such as that this be on the gateway already, or be as it was.",
         ),
         414 => ("The address is too long", ""),
         416 => ("Beyond the end", "The part that was asked for lies outside of the content."),

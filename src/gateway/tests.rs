@@ -1,5 +1,6 @@
 //! Stories of requests, told to a gateway over fakes.
 
+mod conditions;
 mod denylist;
 mod encoding;
 mod hosts;
@@ -10,6 +11,7 @@ mod pages;
 mod preview;
 mod ranges;
 mod resume;
+mod seams;
 mod signed;
 mod tar;
 mod timing;
