@@ -14,7 +14,7 @@ use super::error_page::{self, Advice};
 use super::redirects::Fault;
 use super::request::{Format, is_local_only};
 use super::signed::Refused;
-use super::{Request, headers, page};
+use super::{Request, headers};
 
 /// Why a request was not answered with content.
 #[derive(Debug, thiserror::Error)]
@@ -265,8 +265,7 @@ impl Error {
         let for_programs =
             matches!(format, Some(Format::Raw | Format::Car(_) | Format::IpnsRecord));
         let text = if !for_programs && error_page::is_wanted(request.headers()) {
-            headers.insert(header::CONTENT_TYPE, page::MEDIA_TYPE);
-            headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
+            error_page::put_headers(&mut headers);
             error_page::render(status, &self.public(), &self.advice(request))
         } else {
             let plain = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -36,6 +36,12 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Says what a page is, and that it needs its own style only.
+pub fn put_headers(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, page::MEDIA_TYPE);
+    headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
+}
+
 /// The page: its status in plain words, the text that says what exactly is wrong, and advice.
 #[must_use]
 pub fn render(status: StatusCode, text: &str, advice: &[Advice]) -> String {
