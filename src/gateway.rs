@@ -197,7 +197,7 @@ impl Gateway {
         let encoding = self.encoders.read(&mut request);
         let outcome = self.answer(&request, peer, &mut format).await;
         let mut response =
-            outcome.unwrap_or_else(|error| error.as_asked(&request).response(&request, format));
+            outcome.unwrap_or_else(|error| error.for_asker(&request).response(&request, format));
         if let Some(encoding) = encoding {
             response = self.encoders.apply(&encoding, response, format);
         }

@@ -183,7 +183,7 @@ impl Error {
 
     /// The same, as it is for whoever asked for what is here only: what others might know was not
     /// asked, so nobody failed.
-    pub(super) fn as_asked(self, request: &Request) -> Self {
+    pub(super) fn for_asker(self, request: &Request) -> Self {
         match self {
             Self::Name(error)
                 if matches!(name_status(&error).as_u16(), 502 | 504)
