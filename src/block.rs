@@ -257,6 +257,8 @@ pub trait Blockstore: Send + Sync {
     fn get<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<Option<Block>, StoreError>>;
     /// Whether the block is held.
     fn has<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<bool, StoreError>>;
+    /// How many bytes the block has, if it is held; it is not read.
+    fn size<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<Option<u64>, StoreError>>;
     /// Keeps blocks as cached ones, not durable at once: what somebody fetched.
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>>;
 }

@@ -357,6 +357,10 @@ impl Blockstore for Store {
         std::future::ready(self.inner.has(cid)).boxed()
     }
 
+    fn size<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        std::future::ready(self.inner.size(cid)).boxed()
+    }
+
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
         Arc::clone(&self.inner).cache(blocks).boxed()
     }

@@ -5,6 +5,7 @@
 
 mod about;
 mod body;
+mod conditions;
 mod config;
 mod encoding;
 mod error;
@@ -121,14 +122,38 @@ impl Gateway {
     /// a response that names it; what goes wrong later becomes an error of the body.
     pub async fn respond(&self, mut request: Request, peer: Peer) -> Response<Body> {
         let mut format = None;
+        if conditions::are_made(&request)
+            && let Some(refusal) = Box::pin(self.refusal(&request, peer)).await
+        {
+            return refusal;
+        }
         let encoding = self.encoders.read(&mut request);
         let outcome = self.answer(&request, peer, &mut format).await;
-        let mut response = outcome.unwrap_or_else(|error| error.response(&request, format));
+        let mut response =
+            outcome.unwrap_or_else(|error| error.for_asker(&request).response(&request, format));
         if let Some(encoding) = encoding {
             response = self.encoders.apply(&encoding, response, format);
         }
         self.counters.responded(format, response.status());
         response
+    }
+
+    /// The answer where a condition of the request does not hold. What has no content to be compared
+    /// is answered as if there were no condition.
+    async fn refusal(&self, request: &Request, peer: Peer) -> Option<Response<Body>> {
+        let mut head = conditions::head_of(request);
+        let mut format = None;
+        let encoding = self.encoders.read(&mut head);
+        let mut there = self.answer(&head, peer, &mut format).await.ok()?;
+        if let Some(encoding) = encoding {
+            there = self.encoders.apply(&encoding, there, format);
+        }
+        if !there.status().is_success() || conditions::hold(request.headers(), there.headers()) {
+            return None;
+        }
+        let response = Error::Condition.response(request, format);
+        self.counters.responded(format, response.status());
+        Some(response)
     }
 
     /// Where it was made, what it asks for, whether it may, what its name stands for; and that.

@@ -148,6 +148,12 @@ impl Retriever {
         Ok(identity || self.shared.cache.contains(cid) || self.shared.store.has(cid).await?)
     }
 
+    /// How many bytes the block has, if it is on disk; it is not read.
+    pub async fn size_on_disk(&self, cid: &Cid) -> Result<Option<u64>, FetchError> {
+        self.denylist.check_block(cid)?;
+        Ok(self.shared.store.size(cid).await?)
+    }
+
     async fn read_disk(&self, cid: &Cid) -> Result<Option<Block>, FetchError> {
         let started = Instant::now();
         let Some(block) = self.shared.store.get(cid).await? else { return Ok(None) };

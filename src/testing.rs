@@ -100,6 +100,12 @@ impl Blockstore for MemoryBlockstore {
         std::future::ready(Ok(held.contains_key(cid.hash()))).boxed()
     }
 
+    fn size<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        let held = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = held.get(cid.hash()).map(|data| data.len() as u64);
+        std::future::ready(Ok(size)).boxed()
+    }
+
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.insert(blocks);
         std::future::ready(Ok(())).boxed()

@@ -66,11 +66,15 @@ impl Inner {
     }
 
     pub(super) fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
+        Ok(self.size(cid)?.is_some())
+    }
+
+    pub(super) fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
         if cid.hash().code() == IDENTITY {
-            return Ok(true);
+            return Ok(Some(cid.hash().size().into()));
         }
-        let Some(key) = Key::of(cid.hash()) else { return Ok(false) };
-        Ok(self.find(&key)?.is_some())
+        let Some(key) = Key::of(cid.hash()) else { return Ok(None) };
+        Ok(self.find(&key)?.map(|row| row.length.into()))
     }
 
     /// The row of a block that is not known to be damaged.

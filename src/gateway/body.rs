@@ -142,9 +142,10 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::File(file, _) => SizeHint::with_exact(file.bytes_left()),
             Kind::Multipart(parts, _) => SizeHint::with_exact(parts.bytes_left()),
-            Kind::Car(..) | Kind::Tar(..) | Kind::Encoded(_) | Kind::Failed(_) => {
-                SizeHint::default()
+            Kind::Car(car, _) => {
+                car.bytes_left().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
+            Kind::Tar(..) | Kind::Encoded(_) | Kind::Failed(_) => SizeHint::default(),
         }
     }
 }

@@ -12,9 +12,9 @@ use crate::routing;
 use super::body::Body;
 use super::error_page::{self, Advice};
 use super::redirects::Fault;
-use super::request::Format;
+use super::request::{Format, is_local_only};
 use super::signed::Refused;
-use super::{Request, headers, page};
+use super::{Request, headers};
 
 /// Why a request was not answered with content.
 #[derive(Debug, thiserror::Error)]
@@ -122,9 +122,15 @@ pub enum Error {
     /// An encoder failed: a bug, or no memory.
     #[error("the content could not be encoded: {0}")]
     Encoding(std::io::Error),
+    /// `If-Match` or `If-Unmodified-Since` do not hold.
+    #[error("the content is not as If-Match or If-Unmodified-Since have it")]
+    Condition,
     /// Only what is here was asked for, and it is not here.
     #[error("not here, and only-if-cached asks for what is here: {0}")]
     NotCached(Box<Cid>),
+    /// Only what is here was asked for, and the name cannot be resolved with that.
+    #[error("only-if-cached asks for what is here: {0}")]
+    NameNotCached(routing::Error),
 }
 
 impl From<Blocked> for Error {
@@ -167,9 +173,25 @@ impl Error {
             Self::Path { error: IpldError::NotALink(_), .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Path { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotCached(_) => StatusCode::PRECONDITION_FAILED,
+            Self::NotCached(_) | Self::NameNotCached(_) | Self::Condition => {
+                StatusCode::PRECONDITION_FAILED
+            }
             Self::Name(error) => name_status(error),
             Self::Fetch(error) => fetch_status(error),
+        }
+    }
+
+    /// The same, as it is for whoever asked for what is here only: what others might know was not
+    /// asked, so nobody failed.
+    pub(super) fn for_asker(self, request: &Request) -> Self {
+        match self {
+            Self::Name(error)
+                if matches!(name_status(&error).as_u16(), 502 | 504)
+                    && is_local_only(request.headers()) =>
+            {
+                Self::NameNotCached(error)
+            }
+            other => other,
         }
     }
 
@@ -243,8 +265,7 @@ impl Error {
         let for_programs =
             matches!(format, Some(Format::Raw | Format::Car(_) | Format::IpnsRecord));
         let text = if !for_programs && error_page::is_wanted(request.headers()) {
-            headers.insert(header::CONTENT_TYPE, page::MEDIA_TYPE);
-            headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
+            error_page::put_headers(&mut headers);
             error_page::render(status, &self.public(), &self.advice(request))
         } else {
             let plain = HeaderValue::from_static("text/plain; charset=utf-8");

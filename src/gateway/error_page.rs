@@ -36,6 +36,12 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Says what a page is, and that it needs its own style only.
+pub fn put_headers(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, page::MEDIA_TYPE);
+    headers.insert(header::CONTENT_SECURITY_POLICY, page::POLICY);
+}
+
 /// The page: its status in plain words, the text that says what exactly is wrong, and advice.
 #[must_use]
 pub fn render(status: StatusCode, text: &str, advice: &[Advice]) -> String {
@@ -123,8 +129,8 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
         ),
         410 => ("This content is not served here", ""),
         412 => (
-            "Not kept here",
-            "Only what is on this gateway already was asked for, and this is not.",
+            "Not as it was asked for",
+            "The request made a condition, such as that this be on the gateway already, or be as it was.",
         ),
         414 => ("The address is too long", ""),
         416 => ("Beyond the end", "The part that was asked for lies outside of the content."),

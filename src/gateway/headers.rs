@@ -263,6 +263,8 @@ pub(super) fn media_type(name: Option<&str>, start: Option<&[u8]>) -> HeaderValu
         // A page may say its character set itself.
         "text/html" => HeaderValue::from_static("text/html"),
         "text/plain" => HeaderValue::from_static("text/plain; charset=utf-8"),
+        // By its registered name (RFC 9239).
+        "application/javascript" => HeaderValue::from_static("text/javascript; charset=utf-8"),
         text if text.starts_with("text/") => {
             HeaderValue::try_from(format!("{text}; charset=utf-8"))
                 .unwrap_or_else(|_| HeaderValue::from_static("text/plain; charset=utf-8"))
@@ -334,6 +336,8 @@ mod tests {
         check(Some("a.txt"), b"x", "text/plain; charset=utf-8");
         check(Some("a.css"), b"x", "text/css; charset=utf-8");
         check(Some("a.png"), b"x", "image/png");
+        check(Some("a.js"), b"x", "text/javascript; charset=utf-8");
+        check(Some("a.MJS"), b"x", "text/javascript; charset=utf-8");
         check(None, b"\x89PNG\r\n\x1a\n", "image/png");
         check(None, b"<!DOCTYPE html><p>", "text/html");
         check(None, b"<svg xmlns='x'/>", "image/svg+xml");

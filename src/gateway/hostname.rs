@@ -15,7 +15,7 @@ use crate::ipld::path::{self, Root, parse_cid};
 use crate::routing::{self, Name, Names};
 
 use super::error::Error;
-use super::request::{doubled_namespace, is_local_only, is_worker_of_all, path_error};
+use super::request::{doubled_namespace, has_uri, is_local_only, is_worker_of_all, path_error};
 use super::site::{Origin, Place, Site};
 use super::{Config, Network, Peer, Request, escape};
 
@@ -162,6 +162,7 @@ impl Known {
             let reads = matches!(*request.method(), Method::GET | Method::HEAD);
             if namespaced
                 && reads
+                && !has_uri(request.uri().query())
                 && let Some(url) = self.subdomain_of(request, host, secure)?
             {
                 return Ok(Read::Known(Placed::Elsewhere(url)));

@@ -421,6 +421,12 @@ fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<HeaderValue> 
     HeaderValue::from_bytes(&all).ok()
 }
 
+/// Whether a protocol handler's parameter is there, which decides before the path does.
+pub(super) fn has_uri(query: Option<&str>) -> bool {
+    let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
+    pairs.any(|pair| pair.split('=').next() == Some("uri"))
+}
+
 /// `/ipfs/ipfs/{cid}` and `/ipfs/ipns/{name}`: the inner path is meant.
 pub(super) fn doubled_namespace(path: &str) -> Option<&str> {
     let inner = path.strip_prefix("/ipfs")?;
@@ -438,9 +444,10 @@ pub(super) fn with_query(path: &str, query: Option<&str>) -> String {
 fn protocol_redirect(target: &str) -> Result<String, Error> {
     let bad = || Error::BadParameter { name: "uri", reason: "it is not an ipfs:// or ipns:// URI" };
     let (scheme, rest) = target.split_once("://").ok_or_else(bad)?;
+    // Schemes come in any case (RFC 3986 section 3.1).
     let namespace = match scheme {
-        "ipfs" => "/ipfs/",
-        "ipns" => "/ipns/",
+        _ if scheme.eq_ignore_ascii_case("ipfs") => "/ipfs/",
+        _ if scheme.eq_ignore_ascii_case("ipns") => "/ipns/",
         _ => return Err(bad()),
     };
     let (path, query) = match rest.split_once('?') {

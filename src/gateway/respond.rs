@@ -129,7 +129,10 @@ impl<'a> Responder<'a> {
                 let file = file::Served { file, mtime, name, named };
                 file::file(self, session, file).await
             }
-            Kind::Symlink { target } => Ok(file::symlink(self.request, named, target)),
+            Kind::Symlink { target } => {
+                let mtime = node.metadata.mtime;
+                Ok(file::symlink(self.request, named, target, mtime))
+            }
             Kind::Directory(_) | Kind::HamtShard(_)
                 if self.request.wants.format != Format::Default =>
             {

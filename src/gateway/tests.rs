@@ -1,5 +1,6 @@
 //! Stories of requests, told to a gateway over fakes.
 
+mod conditions;
 mod denylist;
 mod encoding;
 mod hosts;
@@ -9,6 +10,8 @@ mod negotiation;
 mod pages;
 mod preview;
 mod ranges;
+mod resume;
+mod seams;
 mod signed;
 mod tar;
 mod timing;
@@ -17,7 +20,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt;
 
 use super::*;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::body::Body;
 use super::server::Refusal;
+use crate::gateway::error_page::{self, Advice};
 
 /// Why a request did not reach its service, or why that gave no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +85,23 @@ impl Error {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
         }
+    }
+
+    /// The whole response to whoever accepts this: a page where that names HTML, for a person may
+    /// see it.
+    pub(super) fn response_to<B>(self, accept: Option<HeaderValue>) -> Response<Body<B>> {
+        let accept: HeaderMap = accept.map(|value| (header::ACCEPT, value)).into_iter().collect();
+        let mut response = self.response();
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        if error_page::is_wanted(&accept) {
+            let retry = Advice::Go(String::new(), "Try again".into());
+            let may_retry = response.headers().contains_key(header::RETRY_AFTER);
+            let advice = if may_retry { &[retry][..] } else { &[] };
+            let page = error_page::render(self.status(), &self.to_string(), advice);
+            error_page::put_headers(response.headers_mut());
+            *response.body_mut() = Body::line(page);
+        }
+        response
     }
 
     /// The whole response: one plain line, never to be cached.

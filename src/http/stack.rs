@@ -184,13 +184,13 @@ fn framed<S: Stacked<B>, B: Send + 'static>(
             Ok(()) => Ok(inner.call(request)),
             Err(framing) => {
                 metrics.refused_framing.inc();
-                Err(framing)
+                Err(Error::Framing(framing).response_to(accept(&request)))
             }
         };
         async move {
             let mut response = match answer {
                 Ok(answer) => answer.await?,
-                Err(framing) => Error::Framing(framing).response(),
+                Err(refusal) => refusal,
             };
             if close {
                 let headers = response.headers_mut();
@@ -199,6 +199,11 @@ fn framed<S: Stacked<B>, B: Send + 'static>(
             Ok(response)
         }
     })
+}
+
+/// What the client accepts, as far as it tells whether a person will see the answer.
+fn accept<B>(request: &Request<B>) -> Option<HeaderValue> {
+    request.headers().get(header::ACCEPT).cloned()
 }
 
 /// What hyper leaves to us (RFC 9112 sections 3.2 and 6.1).
@@ -243,18 +248,20 @@ fn admitted<S: Stacked<B>, B: Send + 'static>(
     service_fn(move |request: Request<Incoming>| {
         let answer = match client.admit(request.headers()) {
             Ok(under_way) => Ok((under_way, inner.call(request))),
-            Err(refusal) => Err(Error::from(refusal)),
+            Err(refusal) => {
+                let error = Error::from(refusal);
+                match error {
+                    Error::TooMany => metrics.refused_address.inc(),
+                    Error::TooOften(_) => metrics.refused_rate.inc(),
+                    _ => metrics.refused_busy.inc(),
+                }
+                Err(error.response_to(accept(&request)))
+            }
         };
-        match answer {
-            Err(Error::TooMany) => metrics.refused_address.inc(),
-            Err(Error::TooOften(_)) => metrics.refused_rate.inc(),
-            Err(_) => metrics.refused_busy.inc(),
-            Ok(_) => {}
-        }
         async move {
             match answer {
                 Ok((under_way, answer)) => Ok(answer.await?.map(|body| body.hold(under_way))),
-                Err(error) => Ok(error.response()),
+                Err(refusal) => Ok(refusal),
             }
         }
     })
@@ -266,13 +273,14 @@ fn punctual<S: Stacked<B>, B: Send + 'static>(
     patience: Option<Duration>,
 ) -> impl Stacked<B> {
     service_fn(move |request: Request<Incoming>| {
+        let accepted = if patience.is_some() { accept(&request) } else { None };
         let answer = inner.call(request);
         async move {
             match patience {
                 None => answer.await,
                 Some(patience) => tokio::time::timeout(patience, answer)
                     .await
-                    .unwrap_or_else(|_| Ok(Error::Deadline.response())),
+                    .unwrap_or_else(|_| Ok(Error::Deadline.response_to(accepted))),
             }
         }
     })

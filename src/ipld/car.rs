@@ -5,7 +5,7 @@ pub mod walk;
 mod write;
 
 pub use read::{CarEvent, CarReader, Header, Limits, Unverified};
-pub use write::{header_v1, put_section_prefix, section_prefix};
+pub use write::{header_v1, put_section_prefix, section_bytes, section_prefix};
 
 /// Longest CAR header we read, in bytes.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;

@@ -55,6 +55,11 @@ impl Ranges {
         Some(Self { first, others })
     }
 
+    /// Whether one range was asked for.
+    pub(in crate::gateway) fn is_one(&self) -> bool {
+        self.others.is_empty()
+    }
+
     /// The bytes that are meant, of `size`. Ranges that overlap or touch become one, so that no
     /// byte comes twice.
     pub(in crate::gateway) fn within(&self, size: u64) -> Satisfied {

@@ -86,12 +86,13 @@ pub(super) fn etag(format: Format, named: &Named) -> HeaderValue {
     headers::etag(&named.text, suffix)
 }
 
-/// Whether content of this codec can be had as that one: the same codec, or its plain sibling,
-/// for the bytes are the same. JSON and CBOR files are what they are.
+/// Whether content of this codec can be had as that one: the same codec, or the plain one that it is
+/// a form of, for the bytes are the same. Nobody checked that plain JSON or CBOR is of the stricter
+/// form. JSON and CBOR files are what they are.
 pub(super) fn check_codec(cid: &Cid, wanted: Codec) -> Result<(), Error> {
     let (format, fits): (_, &[u64]) = match wanted {
-        Codec::DagJson => ("dag-json", &[codec::DAG_JSON, codec::JSON]),
-        Codec::DagCbor => ("dag-cbor", &[codec::DAG_CBOR, codec::CBOR]),
+        Codec::DagJson => ("dag-json", &[codec::DAG_JSON]),
+        Codec::DagCbor => ("dag-cbor", &[codec::DAG_CBOR]),
         Codec::Json => ("json", &[codec::JSON, codec::DAG_JSON, codec::RAW, codec::DAG_PB]),
         Codec::Cbor => ("cbor", &[codec::CBOR, codec::DAG_CBOR, codec::RAW, codec::DAG_PB]),
     };

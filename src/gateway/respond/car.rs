@@ -1,5 +1,7 @@
 //! CARs: the blocks of a path and of what it leads to (trustless gateway specification).
 
+mod part;
+
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -56,15 +58,8 @@ pub(super) async fn car(
     params: CarParams,
 ) -> Result<Response<Body>, Error> {
     let request = responder.request;
-    let mut body = CarBody {
-        walk: walk(&request.path, &params),
-        ahead: ReadAhead::new(responder.retriever.clone(), session.clone()),
-        out: BytesMut::new(),
-        large: None,
-        path_blocks: Some(Vec::new()),
-        path_bytes: 0,
-    };
-    poll_fn(|cx| body.poll_begin(cx)).await.map_err(|error| match error {
+    let begun = CarBody::begin(responder, session, params).await;
+    let body = begun.map_err(|error| match error {
         Error::Content(error) => resolve::failed(&request.path, error),
         other => other,
     })?;
@@ -77,7 +72,11 @@ pub(super) async fn car(
         return Ok(response);
     }
     let named = Named::unresolved(&request.path).with_roots(body.walk.roots());
-    let headers = car_headers(request, &params, etag(&request.path, &params), &named);
+    let mut headers = car_headers(request, &params, etag(&request.path, &params), &named);
+    if let Some(part) = part::part(responder, session, params, &mut headers).await? {
+        let body = Body::car(part, responder.streams.clone());
+        return Ok(headers::response(StatusCode::PARTIAL_CONTENT, headers, body));
+    }
     let body =
         if request.wants.head { Body::empty() } else { Body::car(body, responder.streams.clone()) };
     Ok(headers::response(StatusCode::OK, headers, body))
@@ -120,6 +119,7 @@ fn car_headers(
         "application/vnd.ipld.car; version=1; order=dfs; dups=n"
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    // A range is served to whoever asks all the same: to take up a download that broke off.
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
     headers::put_nosniff(&mut headers);
     // Below format=car, parameters of Accept still count.
@@ -149,9 +149,35 @@ pub(in crate::gateway) struct CarBody {
     path_blocks: Option<Vec<Block>>,
     /// Their bytes.
     path_bytes: usize,
+    /// How much of it is still to be sent, where that is known.
+    left: Option<u64>,
 }
 
 impl CarBody {
+    /// A CAR, with its path and the first block behind that ready to be sent.
+    async fn begin(
+        responder: Responder<'_>,
+        session: &Session,
+        params: CarParams,
+    ) -> Result<Self, Error> {
+        let mut body = Self {
+            walk: walk(&responder.request.path, &params),
+            ahead: ReadAhead::new(responder.retriever.clone(), session.clone()),
+            out: BytesMut::new(),
+            large: None,
+            path_blocks: Some(Vec::new()),
+            path_bytes: 0,
+            left: None,
+        };
+        poll_fn(|cx| body.poll_begin(cx)).await?;
+        Ok(body)
+    }
+
+    /// Bytes still to come, where that is known.
+    pub(in crate::gateway) fn bytes_left(&self) -> Option<u64> {
+        self.left
+    }
+
     /// Goes on until the end of the path and the first block there are known.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.path_blocks.is_some() {
@@ -211,6 +237,22 @@ impl CarBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Error>> {
+        if self.left == Some(0) {
+            return Poll::Ready(Ok(None));
+        }
+        let next = ready!(self.poll_gathered(cx))?;
+        Poll::Ready(match (&mut self.left, next) {
+            (None, next) => Ok(next),
+            (Some(left), Some(mut bytes)) => {
+                bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= bytes.len() as u64;
+                Ok(Some(bytes))
+            }
+            (Some(_), None) => Err(IpldError::Truncated("CAR").into()),
+        })
+    }
+
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
             if self.out.len() >= FRAME_BYTES || self.large.is_some() && !self.out.is_empty() {
                 return Poll::Ready(Ok(Some(self.out.split().freeze())));

@@ -58,12 +58,8 @@ pub(super) async fn file(
 ) -> Result<Response<Body>, Error> {
     let request = responder.request;
     let mut headers = content_headers(request, served.named);
-    if let Some(modified) = served.mtime.and_then(headers::last_modified) {
-        if headers::is_since(request, &modified) {
-            headers.insert(header::LAST_MODIFIED, modified);
-            return Ok(headers::into_not_modified(headers));
-        }
-        headers.insert(header::LAST_MODIFIED, modified);
+    if put_modified(request, &mut headers, served.mtime) {
+        return Ok(headers::into_not_modified(headers));
     }
     let size = served.file.size;
     if size > responder.range_bytes_max {
@@ -134,9 +130,25 @@ async fn beginning(
     headers::media_type(name, start.as_deref())
 }
 
+/// Says when content was last modified, where it keeps that. Whether the client has it from then.
+fn put_modified(request: &ContentRequest, headers: &mut HeaderMap, mtime: Option<Mtime>) -> bool {
+    let Some(modified) = mtime.and_then(headers::last_modified) else { return false };
+    let held = headers::is_since(request, &modified);
+    headers.insert(header::LAST_MODIFIED, modified);
+    held
+}
+
 /// A symbolic link is its target, as text; ranges do not apply.
-pub(super) fn symlink(request: &ContentRequest, named: &Named, target: Bytes) -> Response<Body> {
+pub(super) fn symlink(
+    request: &ContentRequest,
+    named: &Named,
+    target: Bytes,
+    mtime: Option<Mtime>,
+) -> Response<Body> {
     let mut headers = content_headers(request, named);
+    if put_modified(request, &mut headers, mtime) {
+        return headers::into_not_modified(headers);
+    }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("inode/symlink"));
     headers.remove(header::ACCEPT_RANGES);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(target.len()));

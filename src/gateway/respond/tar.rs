@@ -52,7 +52,7 @@ pub(super) fn check(cid: &Cid) -> Result<(), Error> {
 }
 
 /// Streams the tree below a block. What can be told from this block is told by the status, and so
-/// is what becomes of the first frame.
+/// is what becomes of the first frame, of HEAD too.
 pub(super) async fn tar(
     responder: Responder<'_>,
     session: &Session,
@@ -62,13 +62,13 @@ pub(super) async fn tar(
     let top = String::from_utf8_lossy(&named.text);
     let walk = TarWalk::new(Node::decode(block)?, &top, Limits::default())?;
     let headers = tar_headers(responder.request, named);
-    if responder.request.wants.head {
-        return Ok(headers::response(StatusCode::OK, headers, Body::empty()));
-    }
     let ahead = ReadAhead::new(responder.retriever.clone(), session.clone());
     let mut body = TarBody { walk, ahead, out: BytesMut::new(), large: None, first: None };
     body.first = poll_fn(|cx| body.poll_next(cx)).await?;
-    let body = Body::tar(body, responder.streams.clone());
+    let body = match responder.request.wants.head {
+        true => Body::empty(),
+        false => Body::tar(body, responder.streams.clone()),
+    };
     Ok(headers::response(StatusCode::OK, headers, body))
 }
 

@@ -4,13 +4,13 @@ use super::*;
 use crate::routing::Name;
 
 /// A gateway with hosts of all kinds; these names stand for this.
-fn hosted(fixed: &[&str]) -> World {
+pub(super) fn hosted(fixed: &[&str]) -> World {
     let mut world = world();
     name(&mut world, fixed);
     world
 }
 
-fn name(world: &mut World, fixed: &[&str]) {
+pub(super) fn name(world: &mut World, fixed: &[&str]) {
     let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let config = Config {
         subdomain_hosts: patterns(&["localhost", "gateway.example"]),
@@ -34,7 +34,7 @@ impl World {
 }
 
 /// A host for a root at the gateway.
-fn host_of(cid: &Cid) -> String {
+pub(super) fn host_of(cid: &Cid) -> String {
     format!("{cid}.ipfs.gateway.example")
 }
 
@@ -413,4 +413,25 @@ async fn a_page_for_what_is_not_there_is_whole_whenever_the_client_got_it() {
     let since = [("host", host.as_str()), ("if-modified-since", first.header("last-modified"))];
     let again = world.ask(Method::GET, "/x", &since).await;
     assert_eq!((again.status, again.text()), (404, "my 404"));
+}
+
+#[tokio::test]
+async fn a_uri_is_read_before_content_gets_its_own_origin() {
+    let world = hosted(&[]);
+    let leaf = world.raw("x");
+    let node = world.site(&[("a", "x")]);
+    for scheme in ["ipfs", "IPFS", "Ipfs"] {
+        for host in ["127.0.0.1", "gateway.example"] {
+            for path in [format!("/ipfs/{node}"), "/ipfs/".to_owned()] {
+                let answer = world.at(host, &format!("{path}?uri={scheme}://{leaf}")).await;
+                let location = format!("/ipfs/{leaf}");
+                assert_eq!((answer.status, answer.header("location")), (301, location.as_str()));
+            }
+        }
+    }
+    let bad = world.at("gateway.example", &format!("/ipfs/{node}?uri=http://evil.example")).await;
+    assert_eq!((bad.status, bad.header("location")), (400, ""));
+    // To its own origin all the same, where the parameter is another.
+    let other = world.at("gateway.example", &format!("/ipfs/{node}/a?uris=1")).await;
+    assert_eq!(other.header("location"), format!("http://{}/a?uris=1", host_of(&node)));
 }

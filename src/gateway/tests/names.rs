@@ -105,3 +105,22 @@ async fn a_key_in_another_form_is_sent_to_its_base36_form_with_path_and_query() 
     let canonical = world.get(&format!("/ipns/{key}")).await;
     assert_eq!(canonical.status, 502);
 }
+
+#[tokio::test]
+async fn names_that_are_not_resolved_here_are_412_where_only_that_is_asked_for() {
+    let (world, ..) = world_with_site();
+    let only = ("cache-control", "only-if-cached");
+    for uri in [
+        format!("/ipns/{KEY}"),
+        format!("/ipns/{KEY}?format=ipns-record"),
+        "/ipns/to-key.test/a".to_owned(),
+        "/ipns/other.test".to_owned(),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = world.ask(method, &uri, &[only]).await;
+            assert_eq!((answer.status, answer.header("retry-after")), (412, ""), "{uri}");
+        }
+    }
+    assert_eq!(world.ask(Method::GET, "/ipns/bare.test", &[only]).await.status, 200);
+    assert_eq!(world.ask(Method::GET, "/ipns/loop.test", &[only]).await.status, 400);
+}

@@ -364,3 +364,52 @@ async fn entity_bytes_at_their_extremes_are_a_subset() {
         assert_eq!((answer.status, answer.whole), (status, true), "{span}");
     }
 }
+
+#[tokio::test]
+async fn plain_json_and_cbor_were_not_checked_to_be_more() {
+    let world = world();
+    let of = |codec, data: &'static [u8]| put(&world, codec, data);
+    for (cid, format, status) in [
+        (of(codec::JSON, b"{}"), "dag-json", 406),
+        (of(codec::CBOR, b"\xa0"), "dag-cbor", 406),
+        (of(codec::DAG_JSON, b"{}"), "json", 200),
+        (of(codec::DAG_CBOR, b"\xa0"), "cbor", 200),
+    ] {
+        let answer = world.get(&format!("/ipfs/{cid}?format={format}")).await;
+        assert_eq!(answer.status, status, "{cid} {format}");
+    }
+}
+
+#[tokio::test]
+async fn a_car_of_a_path_that_ends_inside_a_node_has_what_proves_it() {
+    let world = world();
+    let leaf = world.raw("leaf");
+    let json = put(&world, codec::DAG_JSON, format!(r#"{{"a":[1,{{"/":"{leaf}"}}]}}"#));
+    let root = cbor_links(&world, &[("j", json)]);
+    for query in ["", "&dag-scope=block", "&dag-scope=entity", "&car-dups=y"] {
+        let car = world.get(&format!("/ipfs/{root}/j/a/0?format=car{query}")).await;
+        assert_eq!((car.status, car.whole), (200, true), "{query}");
+        let whole = world.get(&format!("/ipfs/{root}/j?format=car&dag-scope=block")).await;
+        assert_eq!(car.body, whole.body, "{query}");
+        assert_eq!(car.header("x-ipfs-roots"), format!("{root},{json}"));
+        let held = [("if-none-match", car.header("etag"))];
+        let uri = format!("/ipfs/{root}/j/a/0?format=car{query}");
+        assert_eq!(world.ask(Method::GET, &uri, &held).await.status, 304);
+    }
+    assert_eq!(world.get(&format!("/ipfs/{root}/j/b?format=car")).await.status, 404);
+    assert_eq!(world.get(&format!("/ipfs/{root}/j/a/0")).await.status, 501);
+}
+
+#[tokio::test]
+async fn a_link_with_a_date_says_it_and_is_revalidated_by_it() {
+    let world = world();
+    let link = Made { mtime: Some(1_600_000_000), ..Made::link("target") }.put(&world);
+    let uri = format!("/ipfs/{link}");
+    let date = "Sun, 13 Sep 2020 12:26:40 GMT";
+    let answer = world.get(&uri).await;
+    assert_eq!((answer.status, answer.header("last-modified")), (200, date));
+    for (since, status) in [(date, 304), ("Sun, 13 Sep 2020 12:26:39 GMT", 200)] {
+        let again = world.ask(Method::GET, &uri, &[("if-modified-since", since)]).await;
+        assert_eq!((again.status, again.header("last-modified")), (status, date));
+    }
+}

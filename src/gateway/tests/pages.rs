@@ -28,6 +28,8 @@ fn errors() -> Vec<Error> {
         Error::OutsideArchive(evil.clone()),
         Error::RecordOfContent,
         Error::Range(7),
+        Error::Condition,
+        Error::NameNotCached(routing::Error::NotAtHand(evil.clone())),
         Error::Index,
         Error::Content(IpldError::UnknownCodec(9)),
         Error::Path { path: evil.clone(), error: no_link },

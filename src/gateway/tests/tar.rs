@@ -201,3 +201,26 @@ async fn only_files_become_a_tar_and_only_so_deep() {
     assert_eq!((answer.status, answer.whole), (200, false));
     assert!(answer.body.len() < 1 << 20);
 }
+
+#[tokio::test]
+async fn the_head_of_a_tar_is_that_of_its_beginning() {
+    let world = world();
+    let missing = world.store.add_file(&bytes(5000), 1000).unwrap();
+    for leaf in world.links(&missing) {
+        world.store.remove(&leaf);
+    }
+    let empty = world.raw("");
+    let many = (0..9000).map(|n| (format!("{n:04}-{}", "x".repeat(30)), empty));
+    let evil = world.store.add_directory(many.chain([("..".to_owned(), empty)])).unwrap();
+    let good = world.store.add_directory([("a", empty)]).unwrap();
+    for (cid, status) in [(missing, None), (evil, None), (good, Some(200))] {
+        let uri = format!("/ipfs/{cid}?format=tar");
+        let head = world.ask(Method::HEAD, &uri, &[]).await;
+        let get = world.get(&uri).await;
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{cid}");
+        assert_eq!(stable(head.headers), stable(get.headers), "{cid}");
+        assert!(status.is_none_or(|status| get.status == status));
+    }
+    let head = world.ask(Method::HEAD, &format!("/ipfs/{missing}?format=tar"), &[]).await;
+    assert_eq!(head.status, world.get(&format!("/ipfs/{missing}?format=tar")).await.status);
+}

@@ -87,3 +87,40 @@ async fn a_bug_or_a_delay_is_one_answer_and_the_connection_goes_on() {
     drop(stream);
     assert!(server.stop(Duration::from_secs(10)).await);
 }
+
+#[tokio::test]
+async fn browsers_get_a_page_and_programs_a_line_where_the_front_door_answers() {
+    let (server, address, _) = misbehaving().await;
+    for (request, status) in [("GET /never HTTP/1.1\r\nHost: a", 504), ("GET / HTTP/1.1", 400)] {
+        for (accept, media_type) in [
+            ("text/html,*/*;q=0.8", "content-type: text/html; charset=utf-8"),
+            ("*/*", "content-type: text/plain; charset=utf-8"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("{request}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(answer.contains(media_type) && answer.contains("vary: Accept"), "{answer}");
+            let page = accept != "*/*";
+            assert_eq!(answer.contains("default-src 'none'"), page, "{answer}");
+            assert_eq!(answer.contains("</html>"), page, "{answer}");
+            assert_eq!(answer.contains("Try again</a>"), page && status == 504, "{answer}");
+        }
+    }
+    assert!(server.stop(Duration::from_secs(10)).await);
+}
+
+#[test]
+fn what_a_client_is_refused_is_a_page_to_a_browser() {
+    for error in [Error::TooMany, Error::TooOften(3), Error::Busy] {
+        let response =
+            error.response_to::<Full<Bytes>>(Some(HeaderValue::from_static("text/html")));
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        assert!(response.headers().contains_key(header::RETRY_AFTER));
+        let plain = error.response_to::<Full<Bytes>>(None);
+        assert_eq!(plain.status(), response.status());
+        assert_eq!(plain.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::block::{Block, Cid};
+use crate::block::{Block, Cid, codec};
 use crate::ipld::Error;
 use crate::ipld::walk::{Job, Limits, Machine, PathWalk, Step};
 
@@ -66,6 +66,8 @@ pub struct CarWalk {
     path: PathWalk,
     /// What to do where the path ends, until that is known.
     job: Option<Job>,
+    /// The block in which the path ends, where it ends at a value inside of one.
+    inside: Option<Cid>,
     machine: Machine,
 }
 
@@ -81,16 +83,23 @@ impl CarWalk {
         };
         let mut machine = Machine::new(limits);
         machine.set_duplicates(request.duplicates);
-        Self { path: PathWalk::new(root, request.segments), job: Some(job), machine }
+        let path = PathWalk::new(root, request.segments);
+        Self { path, job: Some(job), inside: None, machine }
     }
 
-    /// What comes next. While the path is walked, [`Error::NoLink`] says that it leads nowhere and
-    /// [`Error::NotALink`] that it ends inside a value, from here or from [`CarWalk::supply`].
-    /// Nothing need have been sent by then: hold the visited blocks back until
+    /// What comes next. While the path is walked, [`Error::NoLink`] says that it leads nowhere, from
+    /// here or from [`CarWalk::supply`]. A path that ends inside a block ends the walk with that
+    /// block: with those before it, it shows the value. Nothing need have been sent by then: hold the visited blocks back until
     /// [`CarWalk::terminus`] is known.
     pub fn step(&mut self) -> Result<Step, Error> {
         if let Some(job) = self.job {
-            let step = self.path.step()?;
+            let step = match self.path.step() {
+                Err(Error::NotALink(cid)) => {
+                    self.end_inside(*cid);
+                    return self.machine.step();
+                }
+                step => step?,
+            };
             let (Step::Done, Some(terminus)) = (&step, self.path.terminus()) else {
                 return Ok(step);
             };
@@ -103,7 +112,7 @@ impl CarWalk {
     /// Where the path leads, once it has been walked.
     #[must_use]
     pub fn terminus(&self) -> Option<Cid> {
-        self.path.terminus()
+        self.inside.or_else(|| self.path.terminus())
     }
 
     /// The root and what the path's names led to so far, without shards.
@@ -119,7 +128,29 @@ impl CarWalk {
 
     /// Hands in the block that was needed.
     pub fn supply(&mut self, block: Block) -> Result<(), Error> {
-        if self.job.is_some() { self.path.supply(block) } else { self.machine.supply(block) }
+        if self.job.is_none() {
+            return self.machine.supply(block);
+        }
+        match self.path.supply(block.clone()) {
+            Err(Error::NotALink(cid)) => {
+                self.end_inside(*cid);
+                block.with_cid(*cid).map_or(Ok(()), |block| self.machine.visit(block))
+            }
+            supplied => supplied,
+        }
+    }
+
+    fn end_inside(&mut self, cid: Cid) {
+        (self.job, self.inside) = (None, Some(cid));
+    }
+
+    /// Goes on past the raw block that is needed below the path, of `bytes`, without it: it has no
+    /// links. Says whether it would have been visited.
+    pub fn pass(&mut self, cid: &Cid, bytes: u64) -> Result<bool, Error> {
+        match self.job {
+            None if cid.codec() == codec::RAW => self.machine.pass(cid, bytes),
+            _ => Err(Error::NotAskedFor(Box::new(*cid))),
+        }
     }
 
     /// Up to `n` blocks that will be needed after the path was walked, the next one first: what to

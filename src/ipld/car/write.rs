@@ -44,6 +44,14 @@ pub fn put_section_prefix(out: &mut BytesMut, block: &Block) {
     out.extend_from_slice(&block.cid().to_bytes());
 }
 
+/// How many bytes a block of `data_bytes` takes in a CAR, with what stands before it.
+#[must_use]
+pub fn section_bytes(cid: &Cid, data_bytes: u64) -> u64 {
+    let body = cid.encoded_len() as u64 + data_bytes;
+    let mut buffer = unsigned_varint::encode::u64_buffer();
+    unsigned_varint::encode::u64(body, &mut buffer).len() as u64 + body
+}
+
 fn put_varint(out: &mut Vec<u8>, value: usize) {
     let mut buffer = unsigned_varint::encode::usize_buffer();
     out.extend_from_slice(unsigned_varint::encode::usize(value, &mut buffer));

@@ -102,11 +102,36 @@ impl Machine {
 
     /// Visits a block that was not needed here.
     pub(in crate::ipld) fn visit(&mut self, block: Block) -> Result<(), Error> {
-        self.bytes += block.data().len() as u64;
+        self.count_bytes(block.data().len() as u64)?;
+        self.ready = Some(block);
+        Ok(())
+    }
+
+    /// Goes on as if the block that was needed had been handed in: one of `bytes` without links.
+    /// Says whether it would have been visited.
+    pub(in crate::ipld) fn pass(&mut self, cid: &Cid, bytes: u64) -> Result<bool, Error> {
+        let (cid, job) = self.answered(cid)?;
+        self.count_block()?;
+        let visited = self.seen.as_mut().is_none_or(|seen| seen.insert(&cid, job));
+        if visited {
+            self.count_bytes(bytes)?;
+        }
+        Ok(visited)
+    }
+
+    fn count_bytes(&mut self, bytes: u64) -> Result<(), Error> {
+        self.bytes += bytes;
         if self.bytes > self.limits.bytes {
             return Err(Error::Limit { what: "the size of the DAG", limit: self.limits.bytes });
         }
-        self.ready = Some(block);
+        Ok(())
+    }
+
+    fn count_block(&mut self) -> Result<(), Error> {
+        self.blocks += 1;
+        if self.blocks > self.limits.blocks {
+            return Err(Error::Limit { what: "the number of blocks", limit: self.limits.blocks });
+        }
         Ok(())
     }
 
@@ -118,10 +143,7 @@ impl Machine {
 
     /// Puts the children of a block on the stack, as far as the job wants them.
     fn descend(&mut self, block: &Block, job: Job) -> Result<(), Error> {
-        self.blocks += 1;
-        if self.blocks > self.limits.blocks {
-            return Err(Error::Limit { what: "the number of blocks", limit: self.limits.blocks });
-        }
+        self.count_block()?;
         let Some(children) = Children::of(block, job)? else { return Ok(()) };
         if self.frames.len() > self.limits.depth {
             let limit = self.limits.depth as u64;
