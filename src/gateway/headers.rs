@@ -11,7 +11,7 @@ use crate::task;
 
 use super::body::Body;
 use super::escape;
-use super::request::{ContentRequest, Format, SaidBy, Validity};
+use super::request::{ContentRequest, Format, SaidBy, Validity, Wants};
 use super::resolve::Named;
 
 /// The methods we answer.
@@ -119,11 +119,11 @@ pub(super) fn not_modified(
     if request.wants.said_by != SaidBy::Query {
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     }
-    if request.wants.said_by == SaidBy::Accept
-        && let Some(location) = content_location(request)
-    {
-        headers.insert(header::CONTENT_LOCATION, location);
-    }
+    put_content_location(
+        &mut headers,
+        request.site.url_path(&request.path.original),
+        &request.wants,
+    );
     headers
 }
 
@@ -177,18 +177,26 @@ pub(super) fn into_not_modified(mut headers: HeaderMap) -> Response<Body> {
     response(StatusCode::NOT_MODIFIED, headers, Body::empty())
 }
 
-/// The URL at which this representation is had whatever the client accepts.
-fn content_location(request: &ContentRequest) -> Option<HeaderValue> {
-    let mut location = format!("{}?", request.site.url_path(&request.path.original));
-    let kept = request.wants.query.iter().flat_map(|query| query.split('&'));
+/// Where `Accept` decided, says the URL at which this representation is had by everybody.
+pub(super) fn put_content_location(headers: &mut HeaderMap, url_path: &str, wants: &Wants) {
+    if wants.said_by == SaidBy::Accept
+        && let Some(location) = content_location(url_path, wants)
+    {
+        headers.insert(header::CONTENT_LOCATION, location);
+    }
+}
+
+fn content_location(url_path: &str, wants: &Wants) -> Option<HeaderValue> {
+    let mut location = format!("{url_path}?");
+    let kept = wants.query.iter().flat_map(|query| query.split('&'));
     for pair in kept.filter(|pair| !pair.is_empty()) {
         location.push_str(pair);
         location.push('&');
     }
     location.push_str("format=");
-    location.push_str(request.wants.format.name());
-    if let Format::Car(params) = request.wants.format {
-        let given = |name| request.wants.query.as_deref().is_some_and(|query| query.contains(name));
+    location.push_str(wants.format.name());
+    if let Format::Car(params) = wants.format {
+        let given = |name| wants.query.as_deref().is_some_and(|query| query.contains(name));
         if params.duplicates && !given("car-dups=") {
             location.push_str("&car-dups=y");
         }

@@ -189,6 +189,7 @@ async fn a_record_is_given_as_it_is_to_whoever_checks_it() {
     let accepted = send(with(Method::GET, &plain, &accept, "")).await;
     assert_eq!((accepted.status, accepted.header("vary")), (StatusCode::OK, Some("Accept")));
     assert_eq!(accepted.body, bytes);
+    assert_eq!(accepted.header("content-location"), Some(path.as_str()));
     let head = send(with(Method::HEAD, &path, &[], "")).await;
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
     assert_eq!(head.header("content-length"), answer.header("content-length"));

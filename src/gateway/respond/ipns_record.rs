@@ -38,6 +38,7 @@ pub(in crate::gateway) fn ipns_record(
     if asked.wants.said_by != SaidBy::Query {
         headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     }
+    headers::put_content_location(&mut headers, asked.site.url_path(&asked.original), &asked.wants);
     headers.insert(header::ETAG, etag.clone());
     if asked.wants.if_none_match.as_ref().is_some_and(|held| headers::matches(held, &etag)) {
         headers::trim_for_not_modified(&mut headers);
