@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::Request;
 use super::body::Body;
-use super::request::Format;
+use super::request::{Format, joined};
 
 use accepted::Accepted;
 pub(super) use body::EncodedBody;
@@ -103,7 +103,9 @@ impl Encoders {
     ) -> Response<Body> {
         match response.status() {
             StatusCode::OK => self.whole(encoding, response),
-            StatusCode::PARTIAL_CONTENT if is_compressible(response.headers()) => vary(response),
+            StatusCode::PARTIAL_CONTENT if is_partly_compressible(response.headers()) => {
+                vary(response)
+            }
             StatusCode::NOT_MODIFIED if is_maybe_compressible(format) => {
                 vary(with_held_tag(encoding, response))
             }
@@ -122,8 +124,7 @@ impl Encoders {
         let Some(coding) = accepted.coding.filter(|_| !ranged) else { return response };
         let size = content_length(&response);
         // Nothing is the same in every coding, and none of them has an end to be found in it.
-        if size == Some(0)
-            || accepted.identity && size.is_some_and(|size| size < CONTENT_BYTES_MIN)
+        if size == Some(0) || accepted.identity && size.is_some_and(|size| size < CONTENT_BYTES_MIN)
         {
             return response;
         }
@@ -193,6 +194,13 @@ fn is_compressible(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether these parts of content may be of such a type: where they are several, each says its own.
+fn is_partly_compressible(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    is_compressible(headers)
+        || media_type.is_some_and(|value| value.as_bytes().starts_with(b"multipart/byteranges"))
+}
+
 /// Whether content in this format may be of such a type, where nothing was read to tell.
 fn is_maybe_compressible(format: Option<Format>) -> bool {
     matches!(format, Some(Format::Default | Format::Codec(_)))
@@ -231,7 +239,7 @@ fn plain_tag(tag: &[u8]) -> Option<&[u8]> {
 /// Replaces tags of encoded content by those of the content, and gives back what was there. The
 /// client has it in that coding, and can read it.
 fn take_encoded_tags(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let held = headers.get(header::IF_NONE_MATCH)?;
+    let held = joined(headers, header::IF_NONE_MATCH)?;
     let tags = || held.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     if !tags().any(|tag| plain_tag(tag).is_some()) {
         return None;
@@ -250,7 +258,8 @@ fn take_encoded_tags(headers: &mut HeaderMap) -> Option<HeaderValue> {
         }
     }
     let plain = HeaderValue::from_bytes(&plain).ok()?;
-    headers.insert(header::IF_NONE_MATCH, plain)
+    headers.insert(header::IF_NONE_MATCH, plain);
+    Some(held)
 }
 
 /// Names in a 304 the tag that the client gave, so that its cache finds what it means.
