@@ -205,7 +205,12 @@ impl Gateway {
         format: &mut Option<Format>,
     ) -> Result<Response<Body>, Error> {
         let deadline = || self.parts.retriever.session().deadline();
-        let place = match self.hosts.place(&self.parts.names, request, peer, deadline).await? {
+        // What is blocked is not looked up.
+        let begin = |domain: &str, below: &[String]| {
+            self.parts.retriever.denylist().check_name(domain, below)?;
+            Ok(deadline())
+        };
+        let place = match self.hosts.place(&self.parts.names, request, peer, begin).await? {
             Placed::Here(place) => place,
             Placed::Elsewhere(url) => {
                 self.counters.moved.inc();
@@ -230,7 +235,7 @@ impl Gateway {
             let mut response = respond::ipns_record::ipns_record(&self.parts.names, &asked)?;
             if let Some(grant) = signed {
                 let place = (&asked.site, asked.original.as_str());
-                grant.bind(&mut response, place, peer.secure, now_unix());
+                grant.bind(&mut response, place, self.hosts.is_secure(request, peer), now_unix());
             }
             return Ok(response);
         }
@@ -260,7 +265,7 @@ impl Gateway {
         }
         if let Some(grant) = signed {
             let place = (&content.site, content.path.original.as_str());
-            grant.bind(&mut response, place, peer.secure, now_unix());
+            grant.bind(&mut response, place, self.hosts.is_secure(request, peer), now_unix());
         }
         Ok(response)
     }
