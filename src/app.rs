@@ -349,13 +349,8 @@ impl Node {
             apis.push(bound.listener.over_tls(&tls));
         }
         let router = parts.clone().router()?;
-        let mut fronts = Vec::new();
-        for listener in gateways {
-            fronts.push(http::serve_gateway(listener, app.gateway.clone(), config, &metrics));
-        }
-        for listener in apis {
-            fronts.push(http::serve_api(listener, router.clone(), config, &metrics));
-        }
+        let mut fronts = http::serve_gateway(gateways, app.gateway.clone(), config, &metrics);
+        fronts.extend(http::serve_api(apis, &router, config, &metrics));
         let operator = Listener::Unix(socket.listener);
         fronts.push(http::serve_operator(operator, parts.operator(), config, &metrics));
         let service = Admin::new(app.registry.clone(), Arc::clone(&app.readiness));

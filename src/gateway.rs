@@ -163,8 +163,12 @@ impl Gateway {
         peer: Peer,
         format: &mut Option<Format>,
     ) -> Result<Response<Body>, Error> {
-        let deadline = || self.parts.retriever.session().deadline();
-        let place = match self.hosts.place(&self.parts.names, request, peer, deadline).await? {
+        // What is blocked is not looked up.
+        let begin = |domain: &str, below: &[String]| {
+            self.parts.retriever.denylist().check_name(domain, below)?;
+            Ok(self.parts.retriever.session().deadline())
+        };
+        let place = match self.hosts.place(&self.parts.names, request, peer, begin).await? {
             Placed::Here(place) => place,
             Placed::Elsewhere(url) => {
                 self.counters.moved.inc();
@@ -184,7 +188,7 @@ impl Gateway {
         self.admit(&asked, peer)?;
         if asked.wants.format == Format::IpnsRecord {
             let response = respond::ipns_record::ipns_record(&self.parts.names, &asked)?;
-            return Ok(bound(response, grant, (&asked.site, &asked.original), peer));
+            return Ok(self.bound(response, grant, (&asked.site, &asked.original), request, peer));
         }
         let (content, named_in) = match asked.root {
             Root::Cid(root) => (asked.at(root), None),
@@ -202,7 +206,8 @@ impl Gateway {
         if let Some(took) = named_in {
             response = timing::named(response, took);
         }
-        Ok(bound(response, grant, (&content.site, &content.path.original), peer))
+        let place = (&content.site, content.path.original.as_str());
+        Ok(self.bound(response, grant, place, request, peer))
     }
 
     /// The signature of a request, where it must have one; it is no part of what is asked for. The
@@ -296,19 +301,21 @@ impl Gateway {
             outcome => outcome,
         }
     }
-}
 
-/// The answer, kept to what the signature was for where there was one.
-fn bound(
-    mut response: Response<Body>,
-    grant: Option<Grant>,
-    place: (&Site, &str),
-    peer: Peer,
-) -> Response<Body> {
-    if let Some(grant) = grant {
-        grant.bind(&mut response, place, peer.secure, now_unix());
+    /// The answer, kept to what the signature was for where there was one.
+    fn bound(
+        &self,
+        mut response: Response<Body>,
+        grant: Option<Grant>,
+        place: (&Site, &str),
+        request: &Request,
+        peer: Peer,
+    ) -> Response<Body> {
+        if let Some(grant) = grant {
+            grant.bind(&mut response, place, self.hosts.is_secure(request, peer), now_unix());
+        }
+        response
     }
-    response
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub use readiness::Readiness;
 pub use server::{Limits, Listener, Server};
 pub use tls::Tls;
 
+use server::Addresses;
 use stack::{Manners, stack};
 
 /// The section of all listeners in the configuration.
@@ -136,45 +137,56 @@ impl Config {
     }
 }
 
-/// Serves content.
+/// Serves content at these listeners. They are one to a client: what it may take, it may take of
+/// all together.
 #[must_use]
 pub fn serve_gateway(
-    listener: Listener,
+    listeners: Vec<Listener>,
     gateway: Gateway,
     config: &Config,
     metrics: &Metrics,
-) -> Server {
+) -> Vec<Server> {
     let gateway = Arc::new(gateway);
-    let manners = Manners {
-        patience: Some(Duration::from_millis(config.answer_timeout_ms)),
-        bodies: false,
-        public: true,
-        hsts: config.hsts(&listener),
-    };
     let trusted_proxies = gateway.trusted_proxies().to_vec();
     let limits = Limits { strict_lines: true, trusted_proxies, ..config.limits() };
-    let metrics = metrics.of(if listener.is_secure() { "gateway_tls" } else { "gateway" });
-    server::serve(listener, limits, metrics.clone(), move |client| {
-        stack(router::gateway(Arc::clone(&gateway), &client), &client, &metrics, &manners)
-    })
+    let addresses = Arc::new(Addresses::new(&limits));
+    let serve = |listener: Listener| {
+        let manners = Manners {
+            patience: Some(Duration::from_millis(config.answer_timeout_ms)),
+            bodies: false,
+            public: true,
+            hsts: config.hsts(&listener),
+        };
+        let metrics = metrics.of(if listener.is_secure() { "gateway_tls" } else { "gateway" });
+        let (gateway, addresses) = (Arc::clone(&gateway), Arc::clone(&addresses));
+        server::serve(listener, limits.clone(), addresses, metrics.clone(), move |client| {
+            stack(router::gateway(Arc::clone(&gateway), &client), &client, &metrics, &manners)
+        })
+    };
+    listeners.into_iter().map(serve).collect()
 }
 
-/// Serves the API and the console.
+/// Serves the API and the console at these listeners, which are one to a client.
 #[must_use]
 pub fn serve_api(
-    listener: Listener,
-    router: axum::Router,
+    listeners: Vec<Listener>,
+    router: &axum::Router,
     config: &Config,
     metrics: &Metrics,
-) -> Server {
+) -> Vec<Server> {
     let limits = Limits {
         buffer_bytes: UPLOAD_BUFFER_BYTES,
         window_bytes: UPLOAD_BUFFER_BYTES as u32,
         ..config.limits()
     };
-    let name = if listener.is_secure() { "api_tls" } else { "api" };
-    let hsts = config.hsts(&listener);
-    serve_routes(listener, router, limits, hsts, metrics.of(name))
+    let addresses = Arc::new(Addresses::new(&limits));
+    let serve = |listener: Listener| {
+        let name = if listener.is_secure() { "api_tls" } else { "api" };
+        let hsts = config.hsts(&listener);
+        let (limits, addresses) = (limits.clone(), Arc::clone(&addresses));
+        serve_routes(listener, router.clone(), limits, addresses, hsts, metrics.of(name))
+    };
+    listeners.into_iter().map(serve).collect()
 }
 
 /// Serves the operator, whose requests may take as long as they like.
@@ -186,18 +198,20 @@ pub fn serve_operator(
     metrics: &Metrics,
 ) -> Server {
     let limits = Limits { buffer_bytes: OPERATOR_BUFFER_BYTES, ..config.limits() };
-    serve_routes(listener, router, limits, None, metrics.of("operator"))
+    let addresses = Arc::new(Addresses::new(&limits));
+    serve_routes(listener, router, limits, addresses, None, metrics.of("operator"))
 }
 
 fn serve_routes(
     listener: Listener,
     router: axum::Router,
     limits: Limits,
+    addresses: Arc<Addresses>,
     hsts: Option<HeaderValue>,
     metrics: metrics::ListenerMetrics,
 ) -> Server {
     let manners = Manners { patience: None, bodies: true, public: false, hsts };
-    server::serve(listener, limits, metrics.clone(), move |client| {
+    server::serve(listener, limits, addresses, metrics.clone(), move |client| {
         stack(router::routes(router.clone(), Arc::clone(&client)), &client, &metrics, &manners)
     })
 }
@@ -209,8 +223,9 @@ pub fn serve_admin(listener: Listener, admin: Admin, config: &Config, metrics: &
     let manners = Manners { patience: None, bodies: false, public: false, hsts: None };
     let limits =
         Limits { connections_max: ADMIN_CONNECTIONS_MAX, strict_lines: true, ..config.limits() };
+    let addresses = Arc::new(Addresses::new(&limits));
     let metrics = metrics.of("admin");
-    server::serve(listener, limits, metrics.clone(), move |client| {
+    server::serve(listener, limits, addresses, metrics.clone(), move |client| {
         stack(router::admin(Arc::clone(&admin)), &client, &metrics, &manners)
     })
 }

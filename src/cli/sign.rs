@@ -6,8 +6,10 @@ use super::Error;
 use super::args::Sign;
 use super::output::Output;
 use crate::config::Config;
+use crate::gateway::hostname::label::from_inlined;
 use crate::gateway::signed::{self, SigningKeys, Terms};
 use crate::ipld::path;
+use crate::routing::Name;
 use crate::task::now_unix;
 
 pub(super) fn sign(config: &Config, asked: &Sign, out: Output) -> Result<(), Error> {
@@ -15,7 +17,7 @@ pub(super) fn sign(config: &Config, asked: &Sign, out: Output) -> Result<(), Err
     let key = key(keys, asked.key.as_deref())?;
     let base = config.gateway.url.as_deref().unwrap_or_default().trim_end_matches('/');
     let url = Url::read(&asked.url, base)?;
-    path::split(&url.path).map_err(|error| Error::Usage(error.to_string()))?;
+    check(&url.path)?;
     let depth = asked.prefix.then(|| depth(&url.path)).transpose()?;
     let expires = now_unix().saturating_add(seconds(&asked.expires)?);
     let terms = Terms { expires, key, depth };
@@ -56,27 +58,58 @@ struct Url {
 }
 
 impl Url {
-    /// Reads a content path, or the URL of one on a path gateway or a subdomain gateway.
+    /// Reads a content path, or the URL of one on a path gateway or a subdomain gateway, and writes
+    /// it as clients send it after all redirects.
     fn read(text: &str, base: &str) -> Result<Self, Error> {
         let text = text.split_once('#').map_or(text, |(url, _)| url);
         let (shown, query) = match text.split_once('?') {
-            Some((shown, query)) => (shown, Some(query.to_owned())),
+            Some((shown, query)) => (shown, Some(signed::sent_query(query))),
             None => (text, None),
         };
-        let Some((_, rest)) = shown.split_once("://") else {
-            return Ok(Self { shown: format!("{base}{shown}"), path: shown.to_owned(), query });
+        let Some((scheme, rest)) = shown.split_once("://") else {
+            let path = signed::sent_path(shown);
+            return Ok(Self { shown: format!("{base}{path}"), path, query });
         };
-        let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let path = match host.split_once(".ipfs.") {
-            Some((root, _)) => format!("/ipfs/{root}{path}"),
-            None => path.to_owned(),
-        };
-        if !path.starts_with("/ipfs/") && !path.starts_with("/ipns/") {
+        let (host, below) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        for namespace in ["ipfs", "ipns"] {
+            let Some((label, gateway)) = host.split_once(&format!(".{namespace}.")) else {
+                continue;
+            };
+            let path =
+                signed::sent_path(&format!("/{namespace}/{}{below}", root(label, namespace)));
+            let mut parts = path.splitn(4, '/').skip(2);
+            let root = parts.next().filter(|root| !root.contains('.')).unwrap_or(label);
+            let below = parts.next().unwrap_or_default();
+            let shown = format!("{scheme}://{root}.{namespace}.{gateway}/{below}");
+            return Ok(Self { shown, path, query });
+        }
+        if !below.starts_with("/ipfs/") && !below.starts_with("/ipns/") {
             let why = "of a domain's own URLs give the path, such as /ipns/example.org/page";
             return Err(Error::Usage(why.into()));
         }
-        let slash = if rest.contains('/') { "" } else { "/" };
-        Ok(Self { shown: format!("{shown}{slash}"), path, query })
+        let path = signed::sent_path(below);
+        Ok(Self { shown: format!("{scheme}://{host}{path}"), path, query })
+    }
+}
+
+/// The root that a label of a host stands for: a domain may be inlined.
+fn root(label: &str, namespace: &str) -> String {
+    let is_inlined = namespace == "ipns" && !label.contains('.') && Name::parse(label).is_err();
+    if is_inlined { from_inlined(label) } else { label.to_owned() }
+}
+
+/// Refuses what clients take for steps, and so never send.
+fn check(path: &str) -> Result<(), Error> {
+    path::split(path).map_err(|error| Error::Usage(error.to_string()))?;
+    let is_step = |name: &str| {
+        let name = percent_encoding::percent_decode_str(name).collect::<Vec<_>>();
+        matches!(name.as_slice(), b"." | b"..")
+    };
+    match path.split('/').any(is_step) {
+        true => {
+            Err(Error::Usage("clients take . and .. in a path for steps: leave them out".into()))
+        }
+        false => Ok(()),
     }
 }
 
@@ -124,6 +157,37 @@ mod tests {
         check("https://x.ipfs.h/a", "https://x.ipfs.h/a", "/ipfs/x/a", None);
         check("https://x.ipfs.h", "https://x.ipfs.h/", "/ipfs/x/", None);
         check("https://h/ipns/n/", "https://h/ipns/n/", "/ipns/n/", None);
+        check("/ipfs/x/a b%2f", "https://g.example/ipfs/x/a%20b%2F", "/ipfs/x/a%20b%2F", None);
+        check(
+            "http://h/ipfs/x/ż?a=b c",
+            "http://h/ipfs/x/%C5%BC",
+            "/ipfs/x/%C5%BC",
+            Some("a=b%20c"),
+        );
+        let (v0, v1) = (
+            "QmY7Yh4UquoXHLPFo2XbhXkhBvFoPwmQUSa92pxnxjQuPU",
+            "bafybeierhgbz4zp2x2u67urqrgfnrnlukciupzenpqpipiz5nwtq7uxpx4",
+        );
+        check(
+            &format!("/ipfs/{v0}/a"),
+            &format!("https://g.example/ipfs/{v1}/a"),
+            &format!("/ipfs/{v1}/a"),
+            None,
+        );
+        let (peer_id, key) = (
+            "12D3KooWGjMCwKnVfdyvVRwGQpDVLLEyYnkrFUJKRzPnBgHqJnEz",
+            Name::parse("12D3KooWGjMCwKnVfdyvVRwGQpDVLLEyYnkrFUJKRzPnBgHqJnEz")
+                .unwrap()
+                .to_string(),
+        );
+        let path = format!("/ipns/{key}/");
+        check(&format!("https://h/ipns/{peer_id}/"), &format!("https://h{path}"), &path, None);
+        check(&format!("https://{key}.ipns.h"), &format!("https://{key}.ipns.h/"), &path, None);
+        check("https://a--b-test.ipns.h/c", "https://a--b-test.ipns.h/c", "/ipns/a-b.test/c", None);
+        check("https://a.test.ipns.h/c", "https://a.test.ipns.h/c", "/ipns/a.test/c", None);
+        for step in ["/ipfs/bafkqaaa/../x", "/ipfs/bafkqaaa/%2E/x", "/ipfs/bafkqaaa/a/.."] {
+            assert!(super::check(step).is_err(), "{step}");
+        }
         assert!(Url::read("https://example.org/page", "").is_err());
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::Request;
 use super::body::Body;
-use super::request::Format;
+use super::request::{Format, joined};
 
 use accepted::Accepted;
 pub(super) use body::EncodedBody;
@@ -105,7 +105,9 @@ impl Encoders {
     ) -> Response<Body> {
         match response.status() {
             StatusCode::OK => self.whole(encoding, response),
-            StatusCode::PARTIAL_CONTENT if is_compressible(response.headers()) => vary(response),
+            StatusCode::PARTIAL_CONTENT if is_partly_compressible(response.headers()) => {
+                vary(response)
+            }
             StatusCode::NOT_MODIFIED if is_maybe_compressible(format) => {
                 vary(with_held_tag(encoding, response))
             }
@@ -194,6 +196,13 @@ fn is_compressible(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether these parts of content may be of such a type: where they are several, each says its own.
+fn is_partly_compressible(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    is_compressible(headers)
+        || media_type.is_some_and(|value| value.as_bytes().starts_with(b"multipart/byteranges"))
+}
+
 /// Whether content in this format may be of such a type, where nothing was read to tell.
 fn is_maybe_compressible(format: Option<Format>) -> bool {
     matches!(format, Some(Format::Default | Format::Codec(_)))
@@ -229,7 +238,7 @@ fn plain_tag(tag: &[u8]) -> Option<&[u8]> {
 /// Replaces tags of encoded content by those of the content, and gives back what was there. The
 /// client has it in that coding, and can read it.
 fn take_encoded_tags(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let held = headers.get(header::IF_NONE_MATCH)?;
+    let held = joined(headers, header::IF_NONE_MATCH)?;
     let tags = || held.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     if !tags().any(|tag| plain_tag(tag).is_some()) {
         return None;
@@ -248,7 +257,8 @@ fn take_encoded_tags(headers: &mut HeaderMap) -> Option<HeaderValue> {
         }
     }
     let plain = HeaderValue::from_bytes(&plain).ok()?;
-    headers.insert(header::IF_NONE_MATCH, plain)
+    headers.insert(header::IF_NONE_MATCH, plain);
+    Some(held)
 }
 
 /// Names in a 304 the tag that the client gave, so that its cache finds what it means.

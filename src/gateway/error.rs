@@ -45,6 +45,11 @@ pub enum Error {
     /// A service worker for a whole namespace would rule over everybody's content.
     #[error("navigator.serviceWorker: registration is not allowed for this scope")]
     ServiceWorker,
+    /// A trusted proxy names several hosts.
+    #[error(
+        "the proxy's X-Forwarded-Host names several hosts: have it set the one that it was asked for"
+    )]
+    ForwardedHosts,
     /// The root does not fit into a host.
     #[error("CID incompatible with DNS label length limit of 63: {0}")]
     LabelTooLong(Box<str>),
@@ -157,6 +162,7 @@ impl Error {
             | Self::BadParameter { .. }
             | Self::UnknownMediaType
             | Self::ServiceWorker
+            | Self::ForwardedHosts
             | Self::LabelTooLong(_)
             | Self::DomainTooLong(_)
             | Self::RecordOfContent => StatusCode::BAD_REQUEST,

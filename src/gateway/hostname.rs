@@ -79,32 +79,40 @@ impl Hosts {
         }))
     }
 
-    /// Reads the host of a request; asks `names` about domains that may be DNSLink sites, until
-    /// `deadline` says.
+    /// Reads the host of a request; asks `names` about domains that may be DNSLink sites. Before
+    /// that it tells `begin` the domain and the names of the path, which says until when to ask.
     pub(super) async fn place(
         &self,
         names: &Names,
         request: &Request,
         peer: Peer,
-        deadline: impl FnOnce() -> Instant,
+        begin: impl FnOnce(&str, &[String]) -> Result<Instant, Error>,
     ) -> Result<Placed, Error> {
         let host = match self.0.read(names, request, peer)? {
             Read::Known(placed) => return Ok(placed),
             Read::Domain(host) => host,
         };
+        let name = host.name.to_ascii_lowercase();
+        let content_path = format!("/ipns/{name}{}", path_of(request));
+        // A path that cannot be read is refused later; its domain is what counts here.
+        let below = path::split(&content_path).map(|(_, below)| below.segments);
+        let deadline = begin(&name, &below.unwrap_or_default())?;
         // Boxed, for most requests have no domain to ask about.
         let is_site = if is_local_only(request.headers()) {
             Box::pin(is_site_at_hand(names, host.name)).await?
         } else {
-            Box::pin(names.has_dnslink(host.name, deadline())).await?
+            Box::pin(names.has_dnslink(host.name, deadline)).await?
         };
         if !is_site {
             return Ok(at_path(request));
         }
         let origin = Origin { host: host.authority(), url_path: url_path(request) };
-        let name = host.name.to_ascii_lowercase();
-        let content_path = format!("/ipns/{name}{}", path_of(request));
         Ok(Placed::Here(Place { site: Site::DnsLink(origin), content_path }))
+    }
+
+    /// Whether the client's own connection is encrypted, to a trusted proxy or to us.
+    pub(super) fn is_secure(&self, request: &Request, peer: Peer) -> bool {
+        self.0.is_secure(request, peer, self.0.is_trusted(peer))
     }
 }
 
@@ -140,7 +148,7 @@ fn url_path(request: &Request) -> String {
 impl Known {
     fn read<'a>(&self, names: &Names, request: &'a Request, peer: Peer) -> Result<Read<'a>, Error> {
         let trusted = self.is_trusted(peer);
-        let host = self.host(request, trusted);
+        let host = self.host(request, trusted)?;
         // An address is a path gateway, and that is all there is to say about most requests.
         let Some(host) = host.and_then(Host::parse) else {
             let every = self.trustless.iter().any(HostPattern::is_every);
@@ -152,10 +160,7 @@ impl Known {
         if is_of(&self.trustless, host.name) {
             return Ok(Read::Known(trustless(request)));
         }
-        let scheme = if trusted { request.headers().get("x-forwarded-proto") } else { None };
-        let secure = scheme.map_or(peer.secure, |scheme| {
-            first(scheme).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
-        });
+        let secure = self.is_secure(request, peer, trusted);
         if is_of(&self.subdomain, host.name) {
             let namespaced =
                 path_of(request).starts_with("/ipfs/") || path_of(request).starts_with("/ipns/");
@@ -186,15 +191,29 @@ impl Known {
     }
 
     /// What the request names as its host: a trusted proxy's word, the request line, or `Host`.
-    fn host<'a>(&self, request: &'a Request, trusted: bool) -> Option<&'a str> {
+    fn host<'a>(&self, request: &'a Request, trusted: bool) -> Result<Option<&'a str>, Error> {
         // Not even looked for where nobody is trusted.
-        if trusted && let Some(forwarded) = request.headers().get("x-forwarded-host") {
-            return first(forwarded);
+        if trusted {
+            let mut forwarded = request.headers().get_all("x-forwarded-host").iter();
+            if let Some(only) = forwarded.next() {
+                // Which of several is the proxy's own word cannot be told.
+                if forwarded.next().is_some() || only.as_bytes().contains(&b',') {
+                    return Err(Error::ForwardedHosts);
+                }
+                return Ok(only.to_str().ok().map(str::trim));
+            }
         }
-        match request.uri().authority() {
+        Ok(match request.uri().authority() {
             Some(authority) => Some(authority.as_str()),
-            None => request.headers().get(header::HOST)?.to_str().ok(),
-        }
+            None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+        })
+    }
+
+    fn is_secure(&self, request: &Request, peer: Peer, trusted: bool) -> bool {
+        let scheme = if trusted { request.headers().get("x-forwarded-proto") } else { None };
+        scheme.map_or(peer.secure, |scheme| {
+            first(scheme).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+        })
     }
 
     /// Where the content of a path request has an origin of its own. `None` where the path is to be

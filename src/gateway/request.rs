@@ -406,7 +406,7 @@ pub(super) fn is_local_only(headers: &HeaderMap) -> bool {
 }
 
 /// The value of a list header that may come in several lines.
-fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<HeaderValue> {
+pub(super) fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     let mut rest = values.peekable();

@@ -14,8 +14,12 @@ use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::body::Body;
+use super::escape;
+use super::hostname::label;
 use super::site::Site;
+use crate::block::Cid;
 use crate::ipld::path::parse_cid;
+use crate::routing::Name;
 
 pub use keys::{BadKey, SigningKeys};
 
@@ -225,15 +229,57 @@ fn text(path: &str, others: &[&str], terms: Terms<'_>) -> Option<String> {
     Some(format!("{PURPOSE}\nread\n{scope}\n{path}\n{others}\n{expires}\n{key}"))
 }
 
-/// The path, with a root of version 0 as CIDv1 in base32: that is what a redirect to a subdomain
-/// makes of it. Other roots are as they are written, for they can be written in several ways.
+/// The path of a URL as clients send it after all redirects: its root as [`canonical`] has it, and
+/// escaped.
+#[must_use]
+pub fn sent_path(path: &str) -> String {
+    let mut sent = String::with_capacity(path.len());
+    escape::uri(&mut sent, &canonical(path));
+    sent
+}
+
+/// A query as clients send it.
+#[must_use]
+pub fn sent_query(query: &str) -> String {
+    let mut sent = String::with_capacity(query.len());
+    escape::query(&mut sent, query.as_bytes());
+    sent
+}
+
+/// The path, with its root in the form that redirects lead to, so that a signature holds after
+/// them. What is below stays as it is written.
 fn canonical(path: &str) -> String {
-    let canonical = |rest: &str| {
+    let read = || {
+        let (namespace, rest) = path.split_at_checked("/ipfs/".len())?;
         let (root, below) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        let cid = parse_cid(root).ok().filter(|cid| cid.version() == cid::Version::V0)?;
-        Some(format!("/ipfs/{}{below}", cid::CidGeneric::new_v1(cid.codec(), *cid.hash())))
+        let root = match namespace {
+            "/ipfs/" => canonical_cid(root)?,
+            "/ipns/" => canonical_name(root)?,
+            _ => return None,
+        };
+        Some(format!("{namespace}{root}{below}"))
     };
-    path.strip_prefix("/ipfs/").and_then(canonical).unwrap_or_else(|| path.to_owned())
+    read().unwrap_or_else(|| path.to_owned())
+}
+
+fn canonical_cid(root: &str) -> Option<String> {
+    let cid = parse_cid(root).ok().filter(|_| is_exact(root))?;
+    let label = label::of_cid(&cid).ok();
+    Some(label.unwrap_or_else(|| Cid::new_v1(cid.codec(), *cid.hash()).to_string()))
+}
+
+fn canonical_name(root: &str) -> Option<String> {
+    let name = Name::parse(root).ok()?;
+    (matches!(name, Name::Domain(_)) || is_exact(root)).then(|| name.to_string())
+}
+
+/// Whether a CID or key is written just as its base has it: decoders pass over upper and lower
+/// case, which other readers of a path tell apart.
+fn is_exact(root: &str) -> bool {
+    // Base58 has one way to write a multihash.
+    let is_plain = root.starts_with("Qm") || root.starts_with('1');
+    is_plain
+        || multibase::decode(root).is_ok_and(|(base, bytes)| multibase::encode(base, bytes) == root)
 }
 
 /// The path up to the slash behind the directory that is so many names below the root.

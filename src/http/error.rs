@@ -47,6 +47,8 @@ pub(super) enum Framing {
     Host,
     /// `Host` is not what the request line names.
     Authority,
+    /// A host with a user's name before it.
+    Userinfo,
     /// An encoding that is not exactly `chunked`.
     TransferEncoding,
 }
@@ -56,6 +58,7 @@ impl fmt::Display for Framing {
         f.write_str(match self {
             Self::Host => "exactly one Host header is wanted",
             Self::Authority => "the request line names another host than the Host header",
+            Self::Userinfo => "a host has no user's name before it",
             Self::TransferEncoding => "of transfer encodings only chunked is taken",
         })
     }

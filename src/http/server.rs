@@ -36,6 +36,7 @@ pub(super) use client::Client;
 pub(super) use client::{Refusal, UnderWay};
 pub use listener::Listener;
 
+pub(super) use address::Addresses;
 use client::Shared;
 use connection::Context;
 use listener::Stream;
@@ -127,18 +128,25 @@ pub struct Server {
     cut: CancellationToken,
 }
 
-/// Serves what comes in at `listener`; `service` makes the service of one connection.
+/// Serves what comes in at `listener`, from clients who are counted in `addresses`; `service` makes
+/// the service of one connection.
 #[must_use]
 pub(super) fn serve<S: HttpService>(
     listener: Listener,
     limits: Limits,
+    addresses: Arc<Addresses>,
     metrics: ListenerMetrics,
     service: impl Fn(Arc<Client>) -> S + Send + Sync + 'static,
 ) -> Server {
     let server = Server { tasks: Tasks::new(), cut: CancellationToken::new() };
     let acceptor = Acceptor {
         permits: Arc::new(Semaphore::new(limits.connections_max)),
-        shared: Arc::new(Shared::new(&limits, metrics.under_way.clone(), listener.is_secure())),
+        shared: Arc::new(Shared::new(
+            &limits,
+            addresses,
+            metrics.under_way.clone(),
+            listener.is_secure(),
+        )),
         tasks: server.tasks.clone(),
         cut: server.cut.clone(),
         tls: listener.tls(),

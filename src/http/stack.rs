@@ -223,6 +223,11 @@ fn check_framing<B>(request: &Request<B>, has_body: bool) -> Result<(), Framing>
     {
         return Err(Framing::Authority);
     }
+    let named = host.map(HeaderValue::as_bytes);
+    let named = named.or(request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+    if named.is_some_and(|named| named.contains(&b'@')) {
+        return Err(Framing::Userinfo);
+    }
     if has_body && !is_plainly_chunked(headers) {
         return Err(Framing::TransferEncoding);
     }

@@ -5,15 +5,13 @@
 //! a day longer, so that sites do not go down with a resolver (RFC 8767).
 
 mod cached;
+mod flights;
 pub(super) mod resolvers;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::Shared;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::task::Tasks;
@@ -23,18 +21,20 @@ use super::metrics::Metrics;
 use super::name::{Domain, Value};
 
 use cached::Cached;
+use flights::{Flights, Lookup, Waiter};
 use resolvers::{Resolvers, Txt};
 
 /// Lookups under way at once; further ones wait.
-const LOOKUPS_MAX: usize = 64;
-/// Lookups that are under way or wait; further ones fail.
-const LOOKUPS_WAITING_MAX: usize = 1024;
+const LOOKUPS_MAX: usize = 512;
 /// How long one lookup may take, in milliseconds.
 const LOOKUP_MS_MAX: u64 = 5_000;
 /// How long a lookup may wait for others to end, in milliseconds.
 const WAIT_MS_MAX: u64 = 4_000;
 /// How long somebody waits for a new answer where an old one is at hand, in milliseconds.
 const PATIENCE_MS: u64 = 1_800;
+/// How often the log warns of lookups that fail, in milliseconds: their domains are what clients ask
+/// for.
+const WARNING_MS: u64 = 60_000;
 /// Memory that answers take, in bytes, about.
 const CACHE_BYTES_MAX: u64 = 8 << 20;
 /// What an answer takes beside its texts, in bytes, about.
@@ -51,8 +51,6 @@ pub(super) struct Link {
     pub(super) ttl: Duration,
 }
 
-type Flight = Shared<oneshot::Receiver<Cached>>;
-
 /// Looks up domains. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dns {
@@ -62,10 +60,12 @@ pub struct Dns {
 struct Inner {
     resolvers: Resolvers,
     answers: moka::sync::Cache<Domain, Cached>,
-    flights: Mutex<HashMap<Domain, Flight>>,
+    flights: Flights,
     permits: Semaphore,
     tasks: Tasks,
     metrics: Metrics,
+    /// When the log last warned of a lookup that failed.
+    warned: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -85,10 +85,11 @@ impl Dns {
         let inner = Inner {
             resolvers,
             answers: answers.build(),
-            flights: Mutex::default(),
+            flights: Flights::default(),
             permits: Semaphore::new(LOOKUPS_MAX),
             tasks,
             metrics,
+            warned: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -108,20 +109,22 @@ impl Dns {
             self.inner.metrics.dns_hits.inc();
             return self.give(domain, held);
         }
-        let Some(flight) = self.join(domain) else {
+        let Some(waiter) = self.join(domain) else {
             return Err(unavailable(domain, "too many lookups are under way; try again soon"));
         };
         let old = held.and_then(|held| held.gone_stale(Instant::now()));
         let answer = match old {
-            None => flight.await,
+            None => waiter.answer().await,
             Some(old) => {
+                // The old answer is to be replaced, even if that takes longer.
+                waiter.keep();
                 let patience = Duration::from_millis(PATIENCE_MS);
-                tokio::time::timeout(patience, flight).await.unwrap_or(Ok(old))
+                tokio::time::timeout(patience, waiter.answer()).await.unwrap_or(Some(old))
             }
         };
         match answer {
-            Ok(answer) => self.give(domain, &answer),
-            Err(_) => Err(unavailable(domain, "the lookup was given up")),
+            Some(answer) => self.give(domain, &answer),
+            None => Err(unavailable(domain, "the lookup was given up")),
         }
     }
 
@@ -132,40 +135,39 @@ impl Dns {
         answer.link(Instant::now()).map_err(|reason| unavailable(domain, &reason))
     }
 
-    /// The lookup of this domain that is under way, or a new one.
-    fn join(&self, domain: &Domain) -> Option<Flight> {
-        let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(domain) {
-            return Some(flight.clone());
+    /// Waits for the lookup of this domain that is under way, or for a new one.
+    fn join(&self, domain: &Domain) -> Option<Waiter> {
+        let (waiter, lookup) = self.inner.flights.join(domain)?;
+        if let Some(lookup) = lookup {
+            self.inner.tasks.spawn(self.clone().run(lookup));
         }
-        if flights.len() >= LOOKUPS_WAITING_MAX {
-            return None;
-        }
-        let (sender, receiver) = oneshot::channel();
-        let flight = receiver.shared();
-        flights.insert(domain.clone(), flight.clone());
-        drop(flights);
-        let (dns, domain, stop) = (self.clone(), domain.clone(), self.inner.tasks.stop_token());
-        self.inner.tasks.spawn(async move {
-            let outcome = tokio::select! {
-                outcome = dns.ask(&domain) => outcome,
-                () = stop.cancelled() => Err("the node is stopping".into()),
-            };
-            // It is kept before it is no longer under way, so that nobody asks in between.
-            let answer = dns.keep(&domain, outcome);
-            let mut flights = dns.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            flights.remove(&domain);
-            drop(flights);
-            // Nobody may be waiting any more.
-            let _ = sender.send(answer);
-        });
-        Some(flight)
+        Some(waiter)
     }
 
-    async fn ask(&self, domain: &Domain) -> Result<Option<Link>, Arc<str>> {
+    async fn run(self, lookup: Lookup) {
+        let stop = self.inner.tasks.stop_token();
+        let outcome = tokio::select! {
+            outcome = self.ask(&lookup) => Some(outcome),
+            () = lookup.gone.cancelled() => None,
+            () = stop.cancelled() => Some(Err("the node is stopping".into())),
+        };
+        let answer = match outcome {
+            // It is kept before it is no longer under way, so that nobody asks in between.
+            Some(outcome) => Some(self.keep(&lookup.domain, outcome)),
+            None => {
+                self.inner.metrics.dns_lookups.with_label_values(&["dropped"]).inc();
+                None
+            }
+        };
+        self.inner.flights.land(lookup, answer);
+    }
+
+    async fn ask(&self, lookup: &Lookup) -> Result<Option<Link>, Arc<str>> {
+        let domain = &lookup.domain;
+        // Who waits for others of its own end keeps nobody else waiting.
+        let room = async { (lookup.end.acquire().await, self.inner.permits.acquire().await) };
         let wait = Duration::from_millis(WAIT_MS_MAX);
-        let permit = tokio::time::timeout(wait, self.inner.permits.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
+        let Ok((Ok(_of_end), Ok(_of_all))) = tokio::time::timeout(wait, room).await else {
             return Err("too many lookups are under way".into());
         };
         let started = Instant::now();
@@ -183,14 +185,27 @@ impl Dns {
             Err(reason) => {
                 let old = self.inner.answers.get(domain);
                 let stale = old.and_then(|old| old.gone_stale(now));
-                let marked = stale.is_some();
-                tracing::warn!(%domain, %reason, stale = marked, "a DNSLink was not looked up");
+                tracing::debug!(%domain, %reason, stale = stale.is_some(), "a lookup failed");
+                if self.may_warn(now) {
+                    tracing::warn!(%domain, %reason, "DNSLinks are not looked up, such as this one");
+                }
                 (stale.unwrap_or_else(|| Cached::failed(reason, now)), "failed")
             }
         };
         self.inner.metrics.dns_lookups.with_label_values(&[label]).inc();
         self.inner.answers.insert(domain.clone(), answer.clone());
         answer
+    }
+
+    /// Whether it is time to warn again.
+    fn may_warn(&self, now: Instant) -> bool {
+        let period = Duration::from_millis(WARNING_MS);
+        let mut warned = self.inner.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = warned.is_none_or(|at| now.saturating_duration_since(at) >= period);
+        if is_due {
+            *warned = Some(now);
+        }
+        is_due
     }
 }
 

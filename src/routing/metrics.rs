@@ -7,7 +7,7 @@ crate::metrics! {
         resolutions: counter_vec("estuary_routing_resolutions_total", "kind", "outcome"),
         /// Records of names that are held.
         held_records: gauge("estuary_routing_held_records"),
-        /// Lookups of DNSLinks that ended, by how: "link", "none", "failed".
+        /// Lookups of DNSLinks that ended, by how: "link", "none", "failed", "dropped".
         dns_lookups: counter_vec("estuary_routing_dns_lookups_total", "outcome"),
         /// DNSLinks answered without a lookup.
         dns_hits: counter("estuary_routing_dns_hits_total"),

@@ -93,10 +93,14 @@ impl DnsServer {
         lock(&self.shared.asked).iter().filter(|asked| asked.as_str() == name).count()
     }
 
-    /// How many questions came.
+    /// How many questions came about a domain and the names below it. (Others may be meant for
+    /// whoever had this port before.)
     #[must_use]
-    pub fn questions(&self) -> usize {
-        lock(&self.shared.asked).len()
+    pub fn asked_below(&self, domain: &str) -> usize {
+        let is_below = |name: &String| {
+            name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        lock(&self.shared.asked).iter().filter(|name| is_below(name)).count()
     }
 
     /// The most names whose answers were held back at once.

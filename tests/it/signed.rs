@@ -40,6 +40,21 @@ async fn a_url_that_the_command_signs_is_answered_until_it_expires() {
         let answer = get(node.gateway, &format!("{path}{rest}x")).await;
         assert_eq!(answer.status, 403);
     }
+    // A path is signed as clients send it.
+    let dir = home.path().join("dir");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("a ż.txt"), "below").unwrap();
+    let added = run(home.path(), &keys, &["add", "--json", dir.to_str().unwrap()]);
+    let added = String::from_utf8(added.stdout).unwrap();
+    let added: serde_json::Value = serde_json::from_str(added.lines().last().unwrap()).unwrap();
+    let cid = estuary::ipld::path::parse_cid(added["cid"].as_str().unwrap()).unwrap();
+    let v0 = estuary::block::Cid::new_v0(*cid.hash()).unwrap();
+    let url = format!("http://{}/ipfs/{v0}/a ż.txt", node.gateway);
+    let signed = run(home.path(), &keys, &["sign", &url, "--expires", "1h", "--key", "new"]);
+    let signed = String::from_utf8(signed.stdout).unwrap();
+    let (_, rest) = signed.trim_end().split_once("/ipfs/").unwrap();
+    assert!(rest.starts_with(&format!("{cid}/a%20%C5%BC.txt?")), "{rest}");
+    assert_eq!(get(node.gateway, &format!("/ipfs/{rest}")).await.text(), "below");
     // The operator reads what is private.
     assert_eq!(run(home.path(), &keys, &["cat", &path]).stdout, b"private");
     assert!(!node.said().contains("5ec7"), "{}", node.said());

@@ -389,3 +389,35 @@ async fn one_certificate_can_be_named_by_the_environment_and_a_wrong_one_is_said
     let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
     assert!(said.contains("as many certificates as keys"), "{said}");
 }
+
+#[tokio::test]
+async fn an_address_has_one_budget_over_plain_and_encrypted_connections() {
+    let issuer = Issuer::new();
+    let certificate = issuer.issue("a", &["localhost"]);
+    let estuary = start(&issuer, &["a"], |config| {
+        config.gateway.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        config.http.requests_per_address_max = 1;
+    })
+    .await;
+    let large = estuary.add_file(&bytes(32 << 20), 1 << 20).await;
+    let mut held = TcpStream::connect(estuary.gateway()).await.unwrap();
+    let head = |path: &str, client: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    held.write_all(head(&format!("/ipfs/{large}"), "192.0.2.7").as_bytes()).await.unwrap();
+    held.read_exact(&mut [0; 64]).await.unwrap();
+    let http_1 = Arc::new(client(&[&certificate], &["http/1.1"]));
+    for (address, status) in [("192.0.2.7", "429"), ("192.0.2.8", "200")] {
+        let mut stream = connect(&estuary, &http_1, "localhost").await.unwrap();
+        stream.write_all(head("/ipfs/bafkqaaa", address).as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(PATIENCE, read).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{address}: {answer}");
+    }
+    drop(held);
+    estuary.stop().await;
+}

@@ -10,7 +10,7 @@ use super::host::LABEL_BYTES_MAX;
 use crate::gateway::error::Error;
 
 /// The label of content: CID version 1 in base32, or in base36 where that is too long for a label.
-pub(super) fn of_cid(cid: &Cid) -> Result<String, Error> {
+pub(in crate::gateway) fn of_cid(cid: &Cid) -> Result<String, Error> {
     let bytes = Cid::new_v1(cid.codec(), *cid.hash()).to_bytes();
     let base32 = multibase::encode(Base::Base32Lower, &bytes);
     if base32.len() <= LABEL_BYTES_MAX {

@@ -48,6 +48,19 @@ fn what_is_signed_is_written_in_one_way() {
     let v1 = cid::CidGeneric::<128>::try_from(v0).unwrap();
     let v1 = cid::CidGeneric::<128>::new_v1(v1.codec(), *v1.hash());
     assert_eq!(canonical(&format!("/ipfs/{v0}/a")), format!("/ipfs/{v1}/a"));
+    for base in [multibase::Base::Base16Lower, multibase::Base::Base36Lower] {
+        let form = multibase::encode(base, v1.to_bytes());
+        assert_eq!(canonical(&format!("/ipfs/{form}/%2f")), format!("/ipfs/{v1}/%2f"));
+        let (rest, last) = form.split_at(form.rfind(char::is_alphabetic).unwrap());
+        let mixed = format!("/ipfs/{rest}{}", last.to_uppercase());
+        assert_eq!(canonical(&mixed), mixed);
+    }
+    let peer_id = "12D3KooWGjMCwKnVfdyvVRwGQpDVLLEyYnkrFUJKRzPnBgHqJnEz";
+    let key = Name::parse(peer_id).unwrap().to_string();
+    for same in [peer_id, &key] {
+        assert_eq!(canonical(&format!("/ipns/{same}/a")), format!("/ipns/{key}/a"));
+    }
+    assert_eq!(canonical("/ipns/A.Example./B"), "/ipns/a.example/B");
     for same in ["/ipns/a.example/b", "/ipfs/nonsense/a", "/", ""] {
         assert_eq!(canonical(same), same);
     }

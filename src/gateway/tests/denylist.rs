@@ -316,7 +316,7 @@ impl Guarded {
 }
 
 #[tokio::test]
-async fn b03_no_name_or_path_on_the_way_of_a_name_gets_at_it() {
+async fn no_name_or_path_on_the_way_of_a_name_gets_at_it() {
     let mut world = guarded(false);
     let sub = world.store.add_directory([("f", world.raw("f"))]).unwrap();
     let root = world.store.add_directory([("x", sub)]).unwrap();
@@ -357,7 +357,7 @@ async fn b03_no_name_or_path_on_the_way_of_a_name_gets_at_it() {
 }
 
 #[tokio::test]
-async fn b03_the_page_of_a_directory_is_blocked_by_its_own_path() {
+async fn the_page_of_a_directory_is_blocked_by_its_own_path() {
     let mut world = guarded(false);
     let site = world.store.add_directory([("index.html", world.raw("<p>secret"))]).unwrap();
     let above = world.store.add_directory([("site", site)]).unwrap();
@@ -383,7 +383,7 @@ async fn b03_the_page_of_a_directory_is_blocked_by_its_own_path() {
 }
 
 #[tokio::test]
-async fn b03_b06_a_rewrite_leads_past_no_list() {
+async fn a_rewrite_leads_past_no_list() {
     let mut world = guarded(false);
     let rules = "/x /secret 200\n/missing /secret 404\n/ok /a 200\n";
     let files = [("_redirects", rules), ("a", "a"), ("secret", "secret")];
@@ -415,5 +415,26 @@ async fn b03_b06_a_rewrite_leads_past_no_list() {
             assert_eq!(at(&world, host, path).await, want, "{host}{path}");
         }
         assert_eq!(at(&world, host, "/missing").await, 403, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn the_name_of_a_blocked_site_is_not_even_looked_up() {
+    let mut world = guarded(false);
+    let dnslink_hosts = vec!["*.sites.test".parse().unwrap()];
+    let config = Config { dnslink_hosts, ..Config::default() };
+    world.world.gateway.hosts = Hosts::new(&config, Vec::new().into());
+    let at = async |world: &Guarded, path: &str| {
+        let headers = [("host", "Bad.Sites.test."), ("cache-control", "only-if-cached")];
+        world.ask(Method::GET, path, &headers).await.status
+    };
+    assert_eq!(at(&world, "/a").await, 502, "nobody can be asked");
+    for (rule, [page, root]) in [
+        ("/ipns/bad.sites.test/*", [410, 410]),
+        ("/ipns/bad.sites.test/a", [410, 502]),
+        ("/ipns/good.sites.test/*", [502, 502]),
+    ] {
+        world.block(rule);
+        assert_eq!([at(&world, "/a").await, at(&world, "/").await], [page, root], "{rule}");
     }
 }

@@ -185,3 +185,18 @@ async fn more_than_can_be_encoded_at_once_is_given_as_it_is() {
         assert_eq!(answer.header("content-encoding"), "gzip");
     }
 }
+
+#[tokio::test]
+async fn several_parts_and_several_lines_of_tags_are_told_apart_by_coding() {
+    let world = world();
+    let cid = world.raw(text(2000));
+    let uri = format!("/ipfs/{cid}?filename=a.txt");
+    let parts = ask(&world, &uri, &[("range", "bytes=0-1,5-6"), ("accept-encoding", "br")]).await;
+    assert_eq!((parts.status, parts.header("vary")), (206, "Accept, Accept-Encoding"));
+    let (other, own) = ("\"other\"", format!("\"{cid}-br\""));
+    for tags in [[other, &own], [&own, other]] {
+        let [one, two] = tags.map(|tag| ("if-none-match", tag));
+        let held = ask(&world, &uri, &[one, two, ("accept-encoding", "br")]).await;
+        assert_eq!((held.status, held.header("etag")), (304, own.as_str()), "{tags:?}");
+    }
+}

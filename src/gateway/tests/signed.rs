@@ -164,3 +164,53 @@ async fn a_signed_record_of_a_name_is_kept_by_no_shared_cache() {
         assert!(lasts.parse::<u64>().is_ok_and(|lasts| lasts <= 100), "{cache}");
     }
 }
+
+#[tokio::test]
+async fn a_signature_outlives_every_redirect_of_its_root() {
+    let (world, keys) = private();
+    let cid = world.store.add_directory([("a", world.raw("private"))]).unwrap();
+    let v0 = Cid::new_v0(*cid.hash()).unwrap().to_string();
+    let base36 = multibase::encode(multibase::Base::Base36Lower, cid.to_bytes());
+    let terms = Terms { expires: now_unix() + 100, key: "k", depth: None };
+    for root in [v0, base36, cid.to_string()] {
+        let path = format!("/ipfs/{root}/");
+        let query = sign(&keys, &path, None, terms).unwrap();
+        let moved =
+            ask(&world, Method::GET, &format!("{path}?{query}"), &[("host", "localhost")]).await;
+        assert_eq!(moved.status, 301);
+        let to: http::Uri = moved.header("location").parse().unwrap();
+        let host = [("host", to.host().unwrap())];
+        let there = ask(&world, Method::GET, to.path_and_query().unwrap().as_str(), &host).await;
+        assert_ne!(there.status, 403, "{root}");
+        let by_path = ask(&world, Method::GET, &format!("/ipfs/{cid}/?{query}"), &[]).await;
+        assert_ne!(by_path.status, 403, "{root}");
+    }
+    let peer_id = "12D3KooWGjMCwKnVfdyvVRwGQpDVLLEyYnkrFUJKRzPnBgHqJnEz";
+    let query = sign(&keys, &format!("/ipns/{peer_id}"), None, terms).unwrap();
+    let found = ask(&world, Method::GET, &format!("/ipns/{peer_id}?{query}"), &[]).await;
+    assert_eq!(found.status, 302);
+    let there = ask(&world, Method::GET, found.header("location"), &[]).await;
+    assert_eq!(there.status, 502, "it is let in, and has no record");
+}
+
+#[tokio::test]
+async fn the_cookie_is_for_tls_alone_where_the_proxy_speaks_it() {
+    let (mut world, keys) = private();
+    let trusted_proxies = vec!["192.0.2.0/24".parse().unwrap()];
+    let config = Config { trusted_proxies, ..Config::default() };
+    let site = world.store.add_directory([("a", world.raw("a"))]).unwrap();
+    let terms = Terms { expires: now_unix() + 100, key: "k", depth: Some(0) };
+    let path = format!("/ipfs/{site}/");
+    let uri = format!("{path}?{}", sign(&keys, &path, None, terms).unwrap());
+    let told = [("x-forwarded-proto", "https")];
+    let is_secure = async |world: &World, headers: &[(&str, &str)]| {
+        let page = ask(world, Method::GET, &uri, headers).await;
+        assert!(page.status == 200 && page.header("set-cookie").contains("HttpOnly"));
+        page.header("set-cookie").ends_with("; Secure")
+    };
+    assert!(!is_secure(&world, &told).await, "a stranger says so");
+    world.gateway.hosts = Hosts::new(&config, config.trusted_proxies.as_slice().into());
+    assert!(is_secure(&world, &told).await);
+    assert!(!is_secure(&world, &[("x-forwarded-proto", "http")]).await);
+    assert!(!is_secure(&world, &[]).await);
+}

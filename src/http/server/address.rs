@@ -22,9 +22,9 @@ const ADDRESSES_MIN: usize = 1024;
 /// Addresses that proxies added to a request which are looked at.
 const FORWARDED_MAX: usize = 16;
 
-/// The addresses of one listener's clients.
+/// The addresses of clients, of one listener or of several that are one to them.
 #[derive(Debug)]
-pub(super) struct Addresses {
+pub(in crate::http) struct Addresses {
     requests_max: usize,
     rate: Option<Rate>,
     /// Whose word counts on whom they speak for.
@@ -86,7 +86,7 @@ impl Address {
 }
 
 impl Addresses {
-    pub(super) fn new(limits: &super::Limits) -> Self {
+    pub(in crate::http) fn new(limits: &super::Limits) -> Self {
         let rate = Rate::new(limits.requests_per_second_max, limits.requests_burst_max);
         let table = Table { addresses: HashMap::new(), sweep_at: ADDRESSES_MIN };
         Self {

@@ -38,7 +38,7 @@ pub(super) struct Shared {
     requests_max: usize,
     /// Whether connections are encrypted.
     secure: bool,
-    addresses: Addresses,
+    addresses: Arc<Addresses>,
     /// Requests so far, to tell them apart in logs.
     numbered: AtomicU64,
 }
@@ -56,12 +56,17 @@ pub(in crate::http) enum Refusal {
 
 impl Shared {
     /// Requests under way are counted in `requests`.
-    pub(super) fn new(limits: &super::Limits, requests: IntGauge, secure: bool) -> Self {
+    pub(super) fn new(
+        limits: &super::Limits,
+        addresses: Arc<Addresses>,
+        requests: IntGauge,
+        secure: bool,
+    ) -> Self {
         Self {
             requests,
             requests_max: limits.requests_max,
             secure,
-            addresses: Addresses::new(limits),
+            addresses,
             numbered: AtomicU64::new(0),
         }
     }
@@ -232,7 +237,13 @@ mod tests {
         let trusted_proxies = vec!["192.0.2.200/31".parse().unwrap()];
         let limits =
             Limits { requests_max, requests_per_address_max, trusted_proxies, ..Limits::default() };
-        Arc::new(Shared::new(&limits, IntGauge::new("requests", "under way").unwrap(), false))
+        let addresses = Arc::new(Addresses::new(&limits));
+        Arc::new(Shared::new(
+            &limits,
+            addresses,
+            IntGauge::new("requests", "under way").unwrap(),
+            false,
+        ))
     }
 
     fn client(shared: &Arc<Shared>, peer: &str) -> Arc<Client> {

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::http::metrics::Metrics;
-use crate::http::server::{self, Limits, Listener, Server};
+use crate::http::server::{self, Addresses, Limits, Listener, Server};
 use crate::metrics::Registry;
 
 fn check(uri: &str, version: Version, headers: &[(&str, &str)], expected: Result<(), Framing>) {
@@ -31,6 +31,11 @@ fn a_request_must_be_readable_in_one_way_only() {
     check("http://A/", Version::HTTP_11, &[HOST], Ok(()));
     check("http://b/", Version::HTTP_11, &[HOST], Err(Framing::Authority));
     check("http://b/", Version::HTTP_2, &[HOST], Err(Framing::Authority));
+    // Whoever reads it otherwise takes what is before the @ for the host.
+    let with_user = ("host", "evil@a");
+    check("/", Version::HTTP_11, &[with_user], Err(Framing::Userinfo));
+    check("http://evil@a/", Version::HTTP_11, &[with_user], Err(Framing::Userinfo));
+    check("http://evil@a/", Version::HTTP_2, &[], Err(Framing::Userinfo));
     check("http://b/", Version::HTTP_2, &[], Ok(()));
     check("/", Version::HTTP_11, &[HOST, te("chunked")], Ok(()));
     check("/", Version::HTTP_11, &[HOST, te("Chunked")], Ok(()));
@@ -53,7 +58,9 @@ async fn misbehaving() -> (Server, SocketAddr, ListenerMetrics) {
         hsts: None,
     };
     let of_listener = metrics.clone();
-    let server = server::serve(listener, Limits::default(), metrics.clone(), move |client| {
+    let limits = Limits::default();
+    let addresses = Arc::new(Addresses::new(&limits));
+    let server = server::serve(listener, limits, addresses, metrics.clone(), move |client| {
         let service = service_fn(|request: Request<Incoming>| async move {
             match request.uri().path() {
                 "/panic" => panic!("planted"),
