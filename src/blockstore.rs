@@ -302,8 +302,6 @@ impl Store {
     pub async fn close(&self) -> Result<(), StoreError> {
         let flushed = self.inner.flush().await;
         self.inner.closed.store(true, Ordering::SeqCst);
-        let segments = Arc::clone(&self.inner.segments);
-        blocking(move || segments.close()).await?;
         flushed
     }
 }

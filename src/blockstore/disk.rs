@@ -3,11 +3,9 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::block::StoreError;
@@ -128,13 +126,6 @@ impl Disk {
         Ok(())
     }
 
-    /// Sets disk space aside for so many bytes from `offset` on. The file stays as long as it is,
-    /// and nothing in it changes: the seam has nothing to watch.
-    #[allow(clippy::unused_self, reason = "what is done to files is done here")]
-    pub(super) fn reserve(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, bytes)?)
-    }
-
     pub(super) fn sync(&self, id: u32, file: &File) -> io::Result<()> {
         self.outside.before(&FileOp::Sync(id))?;
         Ok(rustix::fs::fdatasync(file)?)
@@ -160,11 +151,6 @@ impl Disk {
         let there = rustix::fs::statvfs(&self.directory)?;
         Ok(there.f_bavail.saturating_mul(there.f_frsize).min(self.outside.room_bytes()))
     }
-}
-
-/// Bytes that a file takes of the disk, be they in use or set aside.
-pub(super) fn taken_bytes(of: &std::fs::Metadata) -> u64 {
-    of.blocks().saturating_mul(512)
 }
 
 /// Fills `buffer` from `offset` on if that takes no waiting for the disk. False when it does, or

@@ -4,7 +4,6 @@
 //! After a sync that failed nothing more is written: the kernel may have dropped the dirty pages.
 
 mod append;
-mod reserve;
 mod sync;
 
 use std::collections::BTreeMap;
@@ -53,8 +52,6 @@ pub(super) struct Segments {
 #[derive(Debug)]
 struct Tail {
     active: Option<(u32, Arc<File>)>,
-    /// To where in the active segment disk space is set aside.
-    reserved: u32,
     next: u32,
     free_bytes: u64,
     appended_since: u64,
@@ -102,9 +99,8 @@ impl Segments {
             slots.insert(id, Slot::new(None, end));
             active = match disk.open_file(id) {
                 Ok(file) => {
-                    let found = file.metadata()?;
-                    let bytes = found.len();
-                    if bytes > u64::from(end) || reserve::is_left(&found, end) {
+                    let bytes = file.metadata()?.len();
+                    if bytes > u64::from(end) {
                         disk.cut(id, &file, end.into())?;
                     }
                     if bytes < u64::from(end) {
@@ -124,8 +120,7 @@ impl Segments {
         if let Some((id, file)) = &active {
             slots.insert(*id, Slot::new(Some(Arc::clone(file)), lengths[id]));
         }
-        let reserved = active.as_ref().map_or(0, |(id, _)| lengths[id]);
-        let tail = Tail { active, reserved, next, free_bytes: 0, appended_since: 0, checked: None };
+        let tail = Tail { active, next, free_bytes: 0, appended_since: 0, checked: None };
         Ok(Self {
             disk,
             sizes,
@@ -209,10 +204,7 @@ impl Segments {
     /// Begins a new segment with the next record, so that this one can be compacted.
     pub(super) fn roll(&self, id: u32) {
         let mut tail = self.lock_tail();
-        if tail.active.as_ref().is_some_and(|(active, _)| *active == id) {
-            self.give_back(&mut tail);
-            tail.active = None;
-        }
+        tail.active.take_if(|(active, _)| *active == id);
     }
 
     /// Takes a segment away. Whoever reads it at this moment finishes.

@@ -1,5 +1,4 @@
-"""`estuary add` beside `ipfs add`: the same file and profile, alternating, each into a new store without a server, which was made
-before the clock starts (`ipfs init`; an empty file added).
+"""`estuary add` beside `ipfs add`: the same file and profile, alternating, each into a new store without a server.
 
     add.py [--rounds 3] [--mib 1024]
 
@@ -37,10 +36,8 @@ def disk_rate(folder, mib):
 
 
 def ours(source, folder, profile):
-    add = (estuary.BIN, "--data-dir", f"{folder}/estuary", "--offline", "add", "--profile", profile, "--json")
-    run(*add, "-")
     start = time.monotonic()
-    cid = run(*add, source)
+    cid = run(estuary.BIN, "--data-dir", f"{folder}/estuary", "--offline", "add", source, "--profile", profile, "--json")
     seconds = time.monotonic() - start
     shutil.rmtree(f"{folder}/estuary")
     return seconds, cid.split('"cid":"')[1].split('"')[0]

@@ -55,7 +55,6 @@ impl Segments {
                 to += 1;
             }
             self.check_space(&mut tail, bytes.into(), floor)?;
-            self.reserve(&mut tail, &file, end, bytes);
             let mut slices: Vec<IoSlice<'_>> = std::iter::zip(&heads[from..to], &records[from..to])
                 .flat_map(|(head, (_, data))| [IoSlice::new(head.as_bytes()), IoSlice::new(data)])
                 .collect();
@@ -63,7 +62,6 @@ impl Segments {
                 // What was torn is cut to give its space back; the next append would overwrite it.
                 self.disk.cut(id, &file, end.into()).ok();
                 tail.checked = None;
-                tail.reserved = end;
                 return Err(self.write_error(&error));
             }
             let count = u32::try_from(to - from).unwrap_or(u32::MAX);
@@ -93,7 +91,6 @@ impl Segments {
                 return Ok((*id, Arc::clone(file), end));
             }
         }
-        self.give_back(tail);
         let id = tail.next;
         let file = self.disk.create(id).map_err(|error| self.write_error(&error))?;
         let file = Arc::new(file);
@@ -105,7 +102,6 @@ impl Segments {
         drop(slots);
         tail.next += 1;
         tail.active = Some((id, Arc::clone(&file)));
-        tail.reserved = 0;
         Ok((id, file, 0))
     }
 

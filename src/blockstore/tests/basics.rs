@@ -1,8 +1,6 @@
-use std::os::unix::fs::MetadataExt;
-
 use super::fixture::{Fixture, block, blocks, pin};
 use crate::block::{Block, Blockstore as _, Cid, StoreError, codec};
-use crate::blockstore::{Config, PinError, Sizes};
+use crate::blockstore::{Config, PinError};
 use crate::db::Table;
 use crate::ipld::unixfs::import::{FileBuilder, Profile};
 
@@ -26,38 +24,6 @@ async fn what_was_pinned_is_there_after_a_crash() {
         fixture.crash();
     }
     assert_eq!(fixture.store().get(block(1000, 10).cid()).await.unwrap(), None);
-}
-
-/// Space is set aside ahead of large writes. None of it may be left behind a store that was closed,
-/// nor, once it is open again, behind one that was not; and no byte of it may be taken for a record.
-#[tokio::test]
-async fn space_set_aside_is_given_back() {
-    let config = Config { cache_bytes_max: 1 << 20, free_bytes_min: 0 };
-    let mut fixture = Fixture::with(Sizes::default(), config);
-    let spare = |fixture: &Fixture| {
-        let file = std::fs::metadata(fixture.segments_dir().join("00000000.seg")).unwrap();
-        (file.len(), (file.blocks() * 512).saturating_sub(file.len()) >> 20)
-    };
-    let (mut written, mut length) = (Vec::new(), 0);
-    for (round, clean) in [(0, true), (1, false), (2, true)] {
-        let more = blocks(round * 10, 4, 1 << 20);
-        pin(&fixture.store(), &more).await;
-        written.extend(more);
-        let (longer, aside) = spare(&fixture);
-        assert!(longer > length, "a file is as long as its records");
-        // Some file systems have no such thing.
-        assert!(aside == 0 || aside >= 16, "{aside} MiB");
-        if clean {
-            fixture.store().close().await.unwrap();
-            assert_eq!(spare(&fixture), (longer, 0));
-        }
-        fixture.crash();
-        assert_eq!(spare(&fixture), (longer, 0), "round {round}");
-        length = longer;
-        for block in &written {
-            assert_eq!(fixture.store().get(block.cid()).await.unwrap().as_ref(), Some(block));
-        }
-    }
 }
 
 #[tokio::test]
