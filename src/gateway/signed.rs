@@ -229,7 +229,7 @@ fn text(path: &str, others: &[&str], terms: Terms<'_>) -> Option<String> {
     Some(format!("{PURPOSE}\nread\n{scope}\n{path}\n{others}\n{expires}\n{key}"))
 }
 
-/// The path of a URL as clients send it after all redirects: its root as [`canonical`] has it, and
+/// The path of a URL as clients send it after all redirects: its root as `canonical` has it, and
 /// escaped.
 #[must_use]
 pub fn sent_path(path: &str) -> String {
