@@ -4,6 +4,7 @@ mod block;
 pub(super) mod car;
 mod directory;
 pub(super) mod file;
+mod gathered;
 pub(super) mod ipns_record;
 pub(super) mod multipart;
 mod preview;

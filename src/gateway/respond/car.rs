@@ -5,7 +5,7 @@ mod part;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -24,17 +24,11 @@ use crate::ipld::walk::{Limits, Step};
 use crate::retrieval::Session;
 
 use super::Responder;
+use super::gathered::Gathered;
 
-/// Blocks below this size are gathered into one frame: copying them costs less than writing each
-/// by itself.
-const GATHERED_BLOCK_BYTES_MAX: usize = 32 << 10;
-/// Blocks of the path are few, and written before anything is sent.
-const GATHERED_PATH_BLOCK_BYTES_MAX: usize = usize::MAX;
 /// Bytes of the blocks of a path, which are held until its end is known: the header, which is sent
 /// before them, names it.
 const PATH_BLOCKS_BYTES_MAX: usize = 32 << 20;
-/// A frame of gathered blocks is sent when it is this large.
-const FRAME_BYTES: usize = 64 << 10;
 
 /// 304, where the client has this very CAR: its bytes follow from the request alone.
 pub(super) fn not_modified(request: &ContentRequest, params: &CarParams) -> Option<Response<Body>> {
@@ -142,9 +136,7 @@ pub(in crate::gateway) struct CarBody {
     walk: CarWalk,
     ahead: ReadAhead,
     /// What is ready to be sent.
-    out: BytesMut,
-    /// A block to be sent after `out` as it is, without being copied.
-    large: Option<Bytes>,
+    out: Gathered,
     /// The blocks of the path, until the header that names its end can be written before them.
     path_blocks: Option<Vec<Block>>,
     /// Their bytes.
@@ -163,8 +155,7 @@ impl CarBody {
         let mut body = Self {
             walk: walk(&responder.request.path, &params),
             ahead: ReadAhead::new(responder.retriever.clone(), session.clone()),
-            out: BytesMut::new(),
-            large: None,
+            out: Gathered::default(),
             path_blocks: Some(Vec::new()),
             path_bytes: 0,
             left: None,
@@ -207,23 +198,20 @@ impl CarBody {
     /// Writes the header and the blocks that were held back.
     fn write_begin(&mut self) {
         let roots: Vec<Cid> = self.walk.terminus().into_iter().collect();
-        self.out.extend_from_slice(&car::header_v1(&roots));
-        for block in self.path_blocks.take().into_iter().flatten() {
-            self.write(&block, GATHERED_PATH_BLOCK_BYTES_MAX);
+        let blocks = self.path_blocks.take().unwrap_or_default();
+        // These are few, and wait together for the head to be sent, so all of them are copied.
+        let out = self.out.room(0);
+        out.extend_from_slice(&car::header_v1(&roots));
+        for block in &blocks {
+            car::put_section_prefix(out, block);
+            out.extend_from_slice(block.data());
         }
     }
 
-    /// Adds a block to what is to be sent: blocks up to `gathered` bytes by copying.
-    fn write(&mut self, block: &Block, gathered: usize) {
-        let data = block.data();
-        if data.len() <= gathered {
-            self.out.reserve(FRAME_BYTES + GATHERED_BLOCK_BYTES_MAX);
-            car::put_section_prefix(&mut self.out, block);
-            self.out.extend_from_slice(data);
-        } else {
-            car::put_section_prefix(&mut self.out, block);
-            self.large = Some(data.clone());
-        }
+    /// Adds a block to what is to be sent.
+    fn write(&mut self, block: Block) {
+        car::put_section_prefix(self.out.room(block.data().len()), &block);
+        self.out.put(block.into_data());
     }
 
     fn poll_supply(&mut self, cx: &mut Context<'_>, cid: &Cid) -> Poll<Result<(), Error>> {
@@ -254,22 +242,20 @@ impl CarBody {
 
     fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
-            if self.out.len() >= FRAME_BYTES || self.large.is_some() && !self.out.is_empty() {
-                return Poll::Ready(Ok(Some(self.out.split().freeze())));
-            }
-            if let Some(data) = self.large.take() {
-                return Poll::Ready(Ok(Some(data)));
+            if let Some(frame) = self.out.full() {
+                return Poll::Ready(Ok(Some(frame)));
             }
             match self.walk.step()? {
                 Step::Need(cid) => match self.poll_supply(cx, &cid) {
                     Poll::Ready(supplied) => supplied?,
                     // While there is a wait, what is ready goes out.
-                    Poll::Pending if self.out.is_empty() => return Poll::Pending,
-                    Poll::Pending => return Poll::Ready(Ok(Some(self.out.split().freeze()))),
+                    Poll::Pending => {
+                        let ready = self.out.rest();
+                        return ready.map_or(Poll::Pending, |rest| Poll::Ready(Ok(Some(rest))));
+                    }
                 },
-                Step::Visit(block) => self.write(&block, GATHERED_BLOCK_BYTES_MAX),
-                Step::Done if self.out.is_empty() => return Poll::Ready(Ok(None)),
-                Step::Done => return Poll::Ready(Ok(Some(self.out.split().freeze()))),
+                Step::Visit(block) => self.write(block),
+                Step::Done => return Poll::Ready(Ok(self.out.rest())),
             }
         }
     }

@@ -6,7 +6,7 @@ mod walk;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header as name};
 
 use crate::block::{Block, Cid, codec};
@@ -20,13 +20,9 @@ use crate::ipld::unixfs::Node;
 use crate::retrieval::Session;
 
 use super::Responder;
+use super::gathered::Gathered;
 
 use walk::{Fault, Limits, Step, TarWalk};
-
-/// Pieces below this size are gathered into one frame.
-const GATHERED_BYTES_MAX: usize = 32 << 10;
-/// A frame of gathered pieces is sent when it is this large.
-const FRAME_BYTES: usize = 64 << 10;
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
@@ -63,7 +59,7 @@ pub(super) async fn tar(
     let walk = TarWalk::new(Node::decode(block)?, &top, Limits::default())?;
     let headers = tar_headers(responder.request, named);
     let ahead = ReadAhead::new(responder.retriever.clone(), session.clone());
-    let mut body = TarBody { walk, ahead, out: BytesMut::new(), large: None, first: None };
+    let mut body = TarBody { walk, ahead, out: Gathered::default(), first: None };
     body.first = poll_fn(|cx| body.poll_next(cx)).await?;
     let body = match responder.request.wants.head {
         true => Body::empty(),
@@ -90,10 +86,7 @@ pub(super) fn tar_headers(request: &ContentRequest, named: &Named) -> http::Head
 pub(in crate::gateway) struct TarBody {
     walk: TarWalk,
     ahead: ReadAhead,
-    /// What is ready to be sent.
-    out: BytesMut,
-    /// A piece to be sent after `out` as it is, without being copied.
-    large: Option<Bytes>,
+    out: Gathered,
     /// What was read before the head was sent.
     first: Option<Bytes>,
 }
@@ -108,11 +101,8 @@ impl TarBody {
             return Poll::Ready(Ok(Some(first)));
         }
         loop {
-            if self.out.len() >= FRAME_BYTES || self.large.is_some() && !self.out.is_empty() {
-                return Poll::Ready(Ok(Some(self.out.split().freeze())));
-            }
-            if let Some(data) = self.large.take() {
-                return Poll::Ready(Ok(Some(data)));
+            if let Some(frame) = self.out.full() {
+                return Poll::Ready(Ok(Some(frame)));
             }
             match self.walk.step()? {
                 Step::Need(cid) => {
@@ -120,17 +110,14 @@ impl TarBody {
                     match self.ahead.poll_block(cx, &cid, upcoming) {
                         Poll::Ready(block) => self.walk.supply(&block?)?,
                         // While there is a wait, what is ready goes out.
-                        Poll::Pending if self.out.is_empty() => return Poll::Pending,
-                        Poll::Pending => return Poll::Ready(Ok(Some(self.out.split().freeze()))),
+                        Poll::Pending => {
+                            let ready = self.out.rest();
+                            return ready.map_or(Poll::Pending, |rest| Poll::Ready(Ok(Some(rest))));
+                        }
                     }
                 }
-                Step::Data(data) if data.len() <= GATHERED_BYTES_MAX => {
-                    self.out.reserve(FRAME_BYTES + GATHERED_BYTES_MAX);
-                    self.out.extend_from_slice(&data);
-                }
-                Step::Data(data) => self.large = Some(data),
-                Step::Done if self.out.is_empty() => return Poll::Ready(Ok(None)),
-                Step::Done => return Poll::Ready(Ok(Some(self.out.split().freeze()))),
+                Step::Data(data) => self.out.put(data),
+                Step::Done => return Poll::Ready(Ok(self.out.rest())),
             }
         }
     }

@@ -7,7 +7,6 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use bytes::Buf;
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::block::{Cid, codec};
@@ -18,7 +17,7 @@ use crate::ipld::car;
 use crate::ipld::walk::Step;
 use crate::retrieval::Session;
 
-use super::{CarBody, GATHERED_BLOCK_BYTES_MAX, Responder};
+use super::{CarBody, Responder};
 
 /// Longest time to measure a CAR and to find the place in it, well below what clients wait for a
 /// head: tens of thousands of blocks that are here.
@@ -76,13 +75,13 @@ async fn find(
 impl CarBody {
     /// Leaves out the first bytes, up to `count`. Says how many there were.
     async fn skip(&mut self, responder: Responder<'_>, count: u64) -> Result<u64, Error> {
-        let mut skipped = self.drop_ready(count);
+        let mut skipped = self.out.skip(count);
         while skipped < count {
             match self.walk.step()? {
                 Step::Done => break,
                 Step::Visit(block) => {
-                    self.write(&block, GATHERED_BLOCK_BYTES_MAX);
-                    skipped += self.drop_ready(count - skipped);
+                    self.write(block);
+                    skipped += self.out.skip(count - skipped);
                 }
                 Step::Need(cid) => match raw_size(responder, &cid).await? {
                     Some(bytes) if car::section_bytes(&cid, bytes) <= count - skipped => {
@@ -97,21 +96,6 @@ impl CarBody {
             tokio::task::consume_budget().await;
         }
         Ok(skipped)
-    }
-
-    /// Leaves out bytes that are ready to be sent, up to `count`. Says how many there were.
-    fn drop_ready(&mut self, count: u64) -> u64 {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let first = count.min(self.out.len());
-        self.out.advance(first);
-        let mut dropped = first;
-        if let Some(large) = &mut self.large {
-            let more = (count - first).min(large.len());
-            large.advance(more);
-            dropped += more;
-        }
-        self.large.take_if(|large| large.is_empty());
-        dropped as u64
     }
 }
 
