@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::harness::{Estuary, PATIENCE, request, send};
+use crate::harness::{Estuary, PATIENCE, http2, request, send};
 
 #[tokio::test]
 async fn encoded_answers_are_whole_over_http_1_and_2() {
@@ -22,12 +21,7 @@ async fn encoded_answers_are_whole_over_http_1_and_2() {
     assert!(zstd::decode_all(&one.body[..]).unwrap() == text.as_bytes());
 
     let stream = TcpStream::connect(estuary.gateway()).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    let tasks = estuary::task::Tasks::new();
-    tasks.spawn(connection);
+    let sender = http2(stream).await;
     for method in [Method::GET, Method::HEAD] {
         let request = Request::builder().method(&method).uri(format!("http://a{path}"));
         let request = request.header(header::ACCEPT_ENCODING, "zstd");

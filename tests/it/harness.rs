@@ -17,8 +17,9 @@ use estuary::http::api::NodeInfo;
 use estuary::ipld::unixfs::import::{FileBuilder, Profile};
 use estuary::task::Tasks;
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -243,6 +244,18 @@ where
     let (head, body) = sender.send_request(body).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     Ok(Answer { status: head.status, headers: head.headers, body })
+}
+
+/// What sends requests over HTTP/2, several at once, on a connection of their own.
+pub(crate) async fn http2<S>(stream: S) -> SendRequest<Empty<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let handshake =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    Tasks::new().spawn(connection);
+    sender
 }
 
 /// Sends bytes and reads all that comes until the connection ends.

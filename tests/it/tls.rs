@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
@@ -17,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Estuary, PATIENCE, Process, bytes, config, raw, request};
+use crate::harness::{Estuary, PATIENCE, Process, bytes, config, http2, raw, request};
 
 /// Certificates and keys in files.
 struct Issuer(TempDir);
@@ -119,12 +118,7 @@ async fn content_is_had_over_tls_with_http_1_and_2() {
     let two = Arc::new(client(&[&trusted], &["h2", "http/1.1"]));
     let stream = connect(&estuary, &two, "a.example").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    let tasks = estuary::task::Tasks::new();
-    tasks.spawn(connection);
+    let mut sender = http2(stream).await;
     let uri = format!("https://a.example/ipfs/{cid}");
     for (method, status) in [
         (Method::HEAD, StatusCode::OK),

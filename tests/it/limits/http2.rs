@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Estuary, PATIENCE, Process, bytes, get, metric};
+use crate::harness::{Estuary, PATIENCE, Process, bytes, get, http2, metric};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `GET http://a/` by HPACK's static table.
@@ -76,12 +75,7 @@ async fn many_requests_share_a_connection() {
     let data = bytes(3 << 20);
     let cid = estuary.add_file(&data, 1 << 20).await;
     let stream = TcpStream::connect(estuary.gateway()).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    let tasks = estuary::task::Tasks::new();
-    tasks.spawn(connection);
+    let sender = http2(stream).await;
     let asked = (0..20).map(|_| {
         let mut sender = sender.clone();
         let uri = format!("http://{}/ipfs/{cid}", estuary.gateway());
