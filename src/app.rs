@@ -24,6 +24,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
+use crate::p2p::{self, P2p};
 use crate::retrieval::{self, Retriever};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
@@ -93,6 +94,9 @@ pub enum Error {
     /// The store did not open or close.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The network of peers did not start.
+    #[error(transparent)]
+    P2p(#[from] p2p::Error),
     /// What names are resolved by cannot be had.
     #[error(transparent)]
     Names(#[from] routing::Error),
@@ -109,6 +113,8 @@ pub enum Error {
 pub struct App {
     config: Config,
     started: u64,
+    /// The network of peers; none where it is not touched.
+    p2p: Option<P2p>,
     registry: Registry,
     store: Store,
     retriever: Retriever,
@@ -128,10 +134,11 @@ pub struct App {
 impl App {
     /// Opens the rooms on the data directory at `path`, which is made where there is none.
     pub fn open(config: &Config, path: &Path) -> Result<Self, Error> {
-        Self::open_in(config, DataDir::take(path)?)
+        Self::open_in(config, DataDir::take(path)?, false)
     }
 
-    fn open_in(config: &Config, data_dir: DataDir) -> Result<Self, Error> {
+    /// Opens the rooms; those of the network of peers, too, where `peers` says so.
+    fn open_in(config: &Config, data_dir: DataDir, peers: bool) -> Result<Self, Error> {
         let registry = Registry::new();
         // First: where nobody knows what is blocked, nothing is to begin.
         let metrics = denylist::Metrics::register(&registry)?;
@@ -148,6 +155,13 @@ impl App {
         tasks.spawn(store.clone().maintain(tasks.stop_token()));
         tasks.spawn(denylist.watch(tasks.stop_token()));
         tasks.spawn(allowlist.watch(tasks.stop_token()));
+
+        let p2p = if peers && !config.offline {
+            let identity = p2p::load_or_make(&data_dir.identity())?;
+            Some(P2p::start(&config.p2p, identity, &tasks)?)
+        } else {
+            None
+        };
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
@@ -177,6 +191,7 @@ impl App {
         Ok(Self {
             config,
             started,
+            p2p,
             registry,
             store,
             retriever,
@@ -202,6 +217,7 @@ impl App {
             gateway: self.gateway.clone(),
             accounts: self.accounts.clone(),
             readiness: Arc::clone(&self.readiness),
+            p2p: self.p2p.clone(),
             node: Arc::new(node),
         }
     }
@@ -320,7 +336,7 @@ impl Node {
         // Bound first: what cannot be had should be said before a large store is opened, and who
         // connects meanwhile waits instead of being refused.
         let listeners = Listeners::bind(config, &data_dir)?;
-        let app = App::open_in(config, data_dir)?;
+        let app = App::open_in(config, data_dir, true)?;
         Self::serve(app, listeners)
     }
 

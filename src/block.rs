@@ -1,4 +1,4 @@
-//! The words of content: CIDs, verified blocks, and the two seams blocks cross.
+//! The words of content: CIDs, verified blocks, and the seam to where they rest.
 //!
 //! **Invariant:** a [`Block`] exists only when its bytes were checked against its multihash.
 
@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use multihash_codetable::{Code, MultihashDigest};
-use tokio::time::Instant;
 
 /// Room for the longest digest we accept, an identity digest of 128 bytes (IPIP-512).
 pub const DIGEST_BYTES_MAX: usize = 128;
@@ -144,6 +143,23 @@ impl Block {
             .then(|| Self { cid: *cid, data: Bytes::copy_from_slice(cid.hash().digest()) })
     }
 
+    /// Makes a block of bytes that came with no CID but with how one is made of them, as in
+    /// Bitswap: its version, codec, and the multihash of its bytes, computed here.
+    pub fn hashed(
+        version: cid::Version,
+        codec: u64,
+        hash: u64,
+        data: Bytes,
+    ) -> Result<Self, VerifyError> {
+        if data.len() > BLOCK_BYTES_MAX {
+            return Err(VerifyError::TooLarge(data.len()));
+        }
+        let mh = digest(hash, &data)?;
+        let cid = Cid::new(version, codec, mh).map_err(|_| VerifyError::HashFunction(hash))?;
+        check_cid(&cid)?;
+        Ok(Self { cid, data })
+    }
+
     /// A block that the blockstore reads back: it was verified before it was written, and the
     /// record's own checksum, over multihash and bytes, has just been found intact.
     pub(crate) fn from_checked_record(cid: Cid, data: Bytes) -> Self {
@@ -179,20 +195,6 @@ impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Block({}, {} bytes)", self.cid, self.data.len())
     }
-}
-
-/// What a fetch asks of a [`BlockSource`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Want {
-    /// The block wanted.
-    pub cid: Cid,
-}
-
-/// What travels with a fetch.
-#[derive(Debug, Clone)]
-pub struct FetchContext {
-    /// When the asker no longer waits.
-    pub deadline: Instant,
 }
 
 /// Why a fetch failed, and so what to do next.
@@ -259,20 +261,10 @@ pub trait Blockstore: Send + Sync {
     fn has<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<bool, StoreError>>;
     /// How many bytes the block has, if it is held; it is not read.
     fn size<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<Option<u64>, StoreError>>;
+    /// Whether a pin keeps the block.
+    fn is_pinned<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<bool, StoreError>>;
     /// Keeps blocks as cached ones, not durable at once: what somebody fetched.
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>>;
-}
-
-/// A place blocks can be fetched from: peers, HTTP providers, storage providers.
-pub trait BlockSource: Send + Sync {
-    /// The source's name in metrics and headers.
-    fn name(&self) -> &'static str;
-    /// Fetches one block, verified.
-    fn fetch<'a>(
-        &'a self,
-        want: Want,
-        context: &'a FetchContext,
-    ) -> BoxFuture<'a, Result<Block, FetchError>>;
 }
 
 #[cfg(test)]

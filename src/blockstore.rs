@@ -359,6 +359,10 @@ impl Blockstore for Store {
         std::future::ready(self.inner.size(cid)).boxed()
     }
 
+    fn is_pinned<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<bool, StoreError>> {
+        std::future::ready(self.inner.is_pinned(cid)).boxed()
+    }
+
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
         Arc::clone(&self.inner).cache(blocks).boxed()
     }

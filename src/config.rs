@@ -8,7 +8,10 @@ mod paths;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{blockstore, cache, db, denylist, gateway, http, retrieval, routing, upload};
+use crate::{
+    bitswap, blockstore, cache, db, denylist, gateway, http, http_source, network, p2p, retrieval,
+    routing, upload,
+};
 
 pub use load::{Error, Loaded, Origin, Overrides, load};
 pub use log::{Format as LogFormat, Log};
@@ -36,8 +39,16 @@ pub struct Config {
     pub denylist: denylist::Config,
     /// Finding blocks.
     pub retrieval: retrieval::Config,
-    /// Names.
+    /// Names, and who provides what.
     pub routing: routing::Config,
+    /// The network as a whole.
+    pub network: network::Config,
+    /// The network of peers.
+    pub p2p: p2p::Config,
+    /// Blocks from and to peers.
+    pub bitswap: bitswap::Config,
+    /// Blocks from HTTP providers.
+    pub http_source: http_source::Config,
     /// Uploads.
     pub upload: upload::Config,
     /// The database.

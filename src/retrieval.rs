@@ -13,9 +13,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::block::{Block, BlockSource, Blockstore, Cid, FetchContext, FetchError, Mh, Want};
+use crate::block::{Block, Blockstore, Cid, FetchError, Mh};
 use crate::cache::BlockCache;
 use crate::denylist::Denylist;
+use crate::provider::{BlockSource, FetchContext, Want};
 
 use flight::Flights;
 pub use metrics::Metrics;
@@ -202,7 +203,8 @@ impl Shared {
         let started = Instant::now();
         let mut worst = FetchError::NotFound(Box::new(cid));
         for source in &self.sources {
-            let asked = source.fetch(Want { cid }, &context);
+            let session = source.open();
+            let asked = session.fetch(Want { cid }, &context);
             let outcome = tokio::time::timeout_at(context.deadline, asked).await;
             match outcome {
                 Ok(Ok(block)) if block.cid().hash() == cid.hash() => {

@@ -33,10 +33,27 @@ pub const NAMES_MAX: usize = 32;
 /// Longest time that one resolution takes, in milliseconds.
 pub const RESOLVE_MS_MAX: u64 = 10_000;
 
-/// The section of the configuration that is about names.
+/// What the node is in the DHT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhtMode {
+    /// It asks.
+    #[default]
+    Client,
+    /// It asks and answers.
+    Server,
+    /// It has no part in it.
+    Off,
+}
+
+/// The section of the configuration that is about names, and about who provides what.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// What the node is in the DHT.
+    pub dht: DhtMode,
+    /// URLs of delegated routers (Routing V1 over HTTP); none where the list is empty.
+    pub delegated: Vec<String>,
     /// Names that stand for what is said here, whatever their records and DNS say:
     /// `name:/ipfs/{cid}[/path]` or `name:/ipns/{name}[/path]`. `IPFS_NS_MAP` is the same.
     pub names: Vec<String>,
@@ -50,6 +67,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            dht: DhtMode::default(),
+            delegated: ["https://delegated-ipfs.dev", "https://cid.contact"].map(Into::into).into(),
             names: Vec::new(),
             resolvers: vec!["eth.:https://dns.eth.limo/dns-query".to_owned()],
             ttl_s_max: 24 * 3600,

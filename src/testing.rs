@@ -14,11 +14,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::block::{
-    Block, BlockSource, Blockstore, Cid, FetchContext, FetchError, Mh, StoreError, Want,
-};
+use crate::block::{Block, Blockstore, Cid, FetchError, Mh, StoreError};
 use crate::ipld;
 use crate::ipld::unixfs::import::{DirectoryBuilder, FileBuilder, Profile};
+use crate::provider::{BlockSource, FetchContext, Met, Provider, SourceSession, Want};
 
 /// A blockstore in memory.
 #[derive(Debug, Clone, Default)]
@@ -106,6 +105,10 @@ impl Blockstore for MemoryBlockstore {
         std::future::ready(Ok(size)).boxed()
     }
 
+    fn is_pinned<'a>(&'a self, cid: &'a Cid) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.has(cid)
+    }
+
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.insert(blocks);
         std::future::ready(Ok(())).boxed()
@@ -155,6 +158,20 @@ impl ScriptedSource {
 impl BlockSource for ScriptedSource {
     fn name(&self) -> &'static str {
         "scripted"
+    }
+
+    fn open(&self) -> Arc<dyn SourceSession> {
+        Arc::new(self.clone())
+    }
+}
+
+impl SourceSession for ScriptedSource {
+    fn add_provider(&self, _: &Provider) -> bool {
+        false
+    }
+
+    fn met(&self) -> Met {
+        Met::default()
     }
 
     fn fetch<'a>(

@@ -15,8 +15,9 @@ const STOREYS: &str = "\
 6  http
 5  gateway   upload
 4  retrieval
-3  cache   blockstore   routing   accounts
-1  db   ipld   denylist
+3  cache   blockstore   bitswap   http_source   routing   accounts
+2  p2p   traffic
+1  db   ipld   denylist   provider   network
 0  block   metrics   task
 ";
 /// The highest storey that fakes may know.

@@ -61,6 +61,12 @@ impl DataDir {
         self.path.join(DATABASE)
     }
 
+    /// The file of the node's identity.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.path.join(IDENTITY)
+    }
+
     /// The directory of segment files.
     #[must_use]
     pub fn segments(&self) -> PathBuf {
@@ -130,6 +136,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
+const IDENTITY: &str = "identity.key";
 const DATABASE: &str = "db.redb";
 
 /// Whether something was ever stored in the data directory at `path`.

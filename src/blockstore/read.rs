@@ -77,6 +77,11 @@ impl Inner {
         Ok(self.find(&key)?.map(|row| row.length.into()))
     }
 
+    pub(super) fn is_pinned(&self, cid: &Cid) -> Result<bool, StoreError> {
+        let Some(key) = Key::of(cid.hash()) else { return Ok(false) };
+        Ok(self.find(&key)?.is_some_and(|row| row.pins > 0))
+    }
+
     /// The row of a block that is not known to be damaged.
     fn find(&self, key: &Key) -> Result<Option<Row>, StoreError> {
         let row = index::find(&self.db.read()?, key)?;

@@ -74,7 +74,7 @@ fn world_configured(with_source: bool, fixed: &[&str], config: &Config) -> World
     let registry = Registry::new();
     let store = MemoryBlockstore::default();
     let source = ScriptedSource::default();
-    let sources: Vec<Arc<dyn block::BlockSource>> =
+    let sources: Vec<Arc<dyn crate::provider::BlockSource>> =
         if with_source { vec![Arc::new(source.clone())] } else { Vec::new() };
     let cache =
         BlockCache::new(&cache::Config::default(), cache::Metrics::register(&registry).unwrap());

@@ -25,6 +25,7 @@ use crate::blockstore::Store;
 use crate::gateway::Gateway;
 use crate::http::auth::Page;
 use crate::http::{Readiness, console};
+use crate::p2p::P2p;
 use crate::retrieval::Retriever;
 use crate::routing::Names;
 use crate::upload::Upload;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// Knows whether the node is ready.
     pub readiness: Arc<Readiness>,
+    /// The network of peers; none where it is not touched.
+    pub p2p: Option<P2p>,
     /// The node, for links and `status`.
     pub node: Arc<NodeInfo>,
 }

@@ -48,6 +48,10 @@ pub(super) fn routes(parts: Parts) -> Router {
 
 async fn status(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
     let node = &parts.node;
+    let addresses = match &parts.p2p {
+        Some(p2p) => p2p.addresses().await,
+        None => Vec::new(),
+    };
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": parts.readiness.reasons().await.is_empty(),
@@ -58,6 +62,8 @@ async fn status(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
         "api": { "url": node.api_url, "tls_url": node.api_tls_url },
         "admin": { "url": node.admin_url },
         "store": parts.store.stats()?,
+        "peer_id": parts.p2p.as_ref().map(|p2p| p2p.peer_id().to_string()),
+        "addresses": addresses,
     })))
 }
 

@@ -1,0 +1,121 @@
+//! The part of a connection that streams come from.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use libp2p::PeerId;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{
+    ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, StreamUpgradeError,
+    SubstreamProtocol,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Inbound, OpenError, Opening, Streams};
+
+type Reply = oneshot::Sender<Result<(StreamProtocol, Stream), OpenError>>;
+
+pub(in crate::p2p) struct Handler {
+    peer: PeerId,
+    streams: Streams,
+    openings: mpsc::Receiver<Opening>,
+}
+
+impl Handler {
+    pub(super) fn new(peer: PeerId, streams: Streams, openings: mpsc::Receiver<Opening>) -> Self {
+        Self { peer, streams, openings }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Infallible;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = Offer;
+    type OutboundProtocol = Offer;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Reply;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Offer> {
+        SubstreamProtocol::new(Offer(self.streams.protocols()), ())
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Offer, Reply, Infallible>> {
+        while let Poll::Ready(Some(Opening { protocols, reply })) = self.openings.poll_recv(cx) {
+            // Who no longer waits needs no stream.
+            if !reply.is_closed() {
+                return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(Offer(protocols), reply),
+                });
+            }
+        }
+        Poll::Pending
+    }
+
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Offer, Offer, (), Reply>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, protocol),
+                ..
+            }) => self.streams.deliver(Inbound { peer: self.peer, protocol, stream }),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (stream, protocol),
+                info,
+            }) => drop(info.send(Ok((protocol, stream)))),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, info }) => {
+                let error = match error {
+                    StreamUpgradeError::NegotiationFailed => OpenError::Unsupported(self.peer),
+                    StreamUpgradeError::Io(error) => OpenError::Io(self.peer, error),
+                    StreamUpgradeError::Timeout => {
+                        OpenError::Io(self.peer, std::io::ErrorKind::TimedOut.into())
+                    }
+                    StreamUpgradeError::Apply(never) => match never {},
+                };
+                drop(info.send(Err(error)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Protocols of which one is to be agreed on; the stream itself is what comes of it.
+pub(in crate::p2p) struct Offer(Vec<StreamProtocol>);
+
+impl UpgradeInfo for Offer {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Offer {
+    type Output = (Stream, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, protocol)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Offer {
+    type Output = (Stream, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, protocol)))
+    }
+}
