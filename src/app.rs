@@ -24,6 +24,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
+use crate::network::Guard;
 use crate::p2p::{self, P2p};
 use crate::retrieval::{self, Retriever};
 use crate::routing::{self, Names};
@@ -158,7 +159,9 @@ impl App {
 
         let p2p = if peers && !config.offline {
             let identity = p2p::load_or_make(&data_dir.identity())?;
-            Some(P2p::start(&config.p2p, identity, &tasks)?)
+            let guard = Guard::new(&config.network);
+            let parts = p2p::Parts { guard, tasks: tasks.clone() };
+            Some(P2p::start(&config.p2p, identity, parts)?)
         } else {
             None
         };
