@@ -160,7 +160,8 @@ impl App {
         let p2p = if peers && !config.offline {
             let identity = p2p::load_or_make(&data_dir.identity())?;
             let guard = Guard::new(&config.network);
-            let parts = p2p::Parts { guard, tasks: tasks.clone() };
+            let metrics = p2p::Metrics::register(&registry)?;
+            let parts = p2p::Parts { guard, tasks: tasks.clone(), db: Some(db.clone()), metrics };
             Some(P2p::start(&config.p2p, identity, parts)?)
         } else {
             None

@@ -3,8 +3,10 @@
 //! **Invariant:** the only room that knows libp2p's swarm. Protocols are plain async code over the
 //! [`Stream`]s it hands out.
 
+mod address_book;
 mod behaviour;
 mod identity;
+mod manager;
 mod peering;
 mod streams;
 mod swarm;
@@ -16,7 +18,9 @@ use std::time::Duration;
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::db::Db;
 use crate::network::Guard;
 use crate::task::Tasks;
 
@@ -24,6 +28,7 @@ pub use libp2p::{Multiaddr, PeerId};
 pub use libp2p_identity::Keypair;
 
 pub use identity::load_or_make;
+pub use manager::{Direction, Metrics};
 pub use streams::{Inbound, Incoming, OpenError, Stream};
 pub use tags::Busy;
 
@@ -47,12 +52,27 @@ pub struct Config {
     pub peering: Vec<Multiaddr>,
     /// Peers that lead into the DHT.
     pub bootstrap: Vec<Multiaddr>,
+    /// Connections that are left when there were too many.
+    pub connections_low: usize,
+    /// Connections over which the least valuable ones are closed.
+    pub connections_high: usize,
+    /// Memory of this process over which no new peers are let in, in bytes; unset, 80 % of the
+    /// machine's or the container's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes_max: Option<u64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let bootstrap = BOOTSTRAP.iter().filter_map(|address| address.parse().ok());
-        Self { listen: None, peering: Vec::new(), bootstrap: bootstrap.collect() }
+        Self {
+            listen: None,
+            peering: Vec::new(),
+            bootstrap: bootstrap.collect(),
+            connections_low: 400,
+            connections_high: 600,
+            memory_bytes_max: None,
+        }
     }
 }
 
@@ -73,14 +93,20 @@ pub struct Parts {
     pub guard: Guard,
     /// The owner of what runs.
     pub tasks: Tasks,
+    /// Where peers' addresses are kept; none, and they are forgotten at the end.
+    pub db: Option<Db>,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// For tests, whose nodes are on loopback.
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, reason = "a registry of its own has no other of these names")]
 impl From<&Tasks> for Parts {
     fn from(tasks: &Tasks) -> Self {
         let guard = Guard::new(&crate::network::Config { allow_private: true });
-        Self { guard, tasks: tasks.clone() }
+        let metrics = Metrics::register(&crate::metrics::Registry::new()).unwrap();
+        Self { guard, tasks: tasks.clone(), db: None, metrics }
     }
 }
 
@@ -143,14 +169,31 @@ pub enum PeerEvent {
 pub struct PeerInfo {
     /// Its identity.
     pub peer: PeerId,
-    /// The address of each connection.
-    pub addresses: Vec<Multiaddr>,
+    /// Its connections, the oldest first.
+    pub connections: Vec<Connection>,
+    /// The software that it says it is.
+    pub agent: Option<Arc<str>>,
+    /// What it says it speaks.
+    pub protocols: Arc<[StreamProtocol]>,
+    /// How long the last ping took, there and back.
+    pub latency: Option<Duration>,
     /// What it is worth, by tag.
     pub tags: Vec<(&'static str, i32)>,
     /// Why it is protected.
     pub protected: Vec<&'static str>,
     /// Pieces of work under way with it.
     pub busy: u32,
+}
+
+/// A connection with a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Where the peer is.
+    pub address: Multiaddr,
+    /// Who began it.
+    pub direction: Direction,
+    /// How long it has been there.
+    pub age: Duration,
 }
 
 /// The network of peers. Cheap to clone.
@@ -240,9 +283,15 @@ impl P2p {
         self.events.subscribe()
     }
 
-    /// Says what a peer is worth in one respect; 0 takes that back.
+    /// Says what a peer is worth in one respect while it is connected; 0 takes that back.
     pub fn tag(&self, peer: &PeerId, tag: &'static str, weight: i32) {
         self.tags.tag(peer, tag, weight);
+    }
+
+    /// Adds to what a peer is worth in one respect. What it comes to halves each `half_life`, and
+    /// outlasts the connection.
+    pub fn bump(&self, peer: &PeerId, tag: &'static str, by: i32, half_life: Duration) {
+        self.tags.bump(peer, tag, by, half_life, Instant::now());
     }
 
     /// Keeps a peer's connections, whatever it is worth, until the reason is gone.

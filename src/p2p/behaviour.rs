@@ -5,6 +5,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{identify, ping};
 use libp2p_identity::Keypair;
 
+use super::manager::Manager;
 use super::streams::{self, Streams};
 
 /// What peers are told we are.
@@ -16,14 +17,16 @@ const PROTOCOL_VERSION: &str = "ipfs/0.1.0";
 /// first.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    pub(super) manager: Manager,
     pub(super) streams: streams::Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, streams: Streams) -> Self {
+    pub(super) fn new(key: &Keypair, streams: Streams, manager: Manager) -> Self {
         Self {
+            manager,
             streams: streams::Behaviour::new(streams),
             identify: identify::Behaviour::new(
                 identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())

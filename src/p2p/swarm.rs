@@ -7,13 +7,15 @@ use futures_util::StreamExt as _;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, noise, tcp, tls, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, noise, ping, tcp, tls, yamux};
 use libp2p_identity::Keypair;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::address_book::AddressBook;
 use super::behaviour::{Behaviour, BehaviourEvent};
+use super::manager::{self, Dials, Manager, Marks};
 use super::peering::{self, Peering};
 use super::streams::Streams;
 use super::tags::Tags;
@@ -36,7 +38,21 @@ pub(super) enum Command {
 /// Starts the node.
 pub(super) fn start(config: &Config, identity: Keypair, parts: &Parts) -> Result<P2p, Error> {
     let (streams, tags) = (Streams::default(), Tags::default());
-    let mut swarm = build(identity, streams.clone())?;
+    let book = AddressBook::open(parts.guard, parts.db.as_ref());
+    if let Some(db) = parts.db.clone() {
+        parts.tasks.spawn(book.clone().write_on(db, parts.tasks.stop_token()));
+    }
+    let manager = Manager::new(manager::Parts {
+        marks: Marks::new(config.connections_low, config.connections_high),
+        memory_bytes_max: config.memory_bytes_max,
+        guard: parts.guard,
+        tags: tags.clone(),
+        dials: Dials::new(tags.clone()),
+        book,
+        metrics: parts.metrics.clone(),
+        own: config.peering.clone(),
+    });
+    let mut swarm = build(identity, streams.clone(), manager)?;
     for address in config.listen.iter().flatten() {
         let failed = |error: libp2p::TransportError<_>| Error::Listen {
             address: address.clone(),
@@ -56,7 +72,6 @@ pub(super) fn start(config: &Config, identity: Keypair, parts: &Parts) -> Result
         asked,
         tags: tags.clone(),
         events: events.clone(),
-        connections: HashMap::new(),
         dials: HashMap::new(),
         peering,
     };
@@ -64,7 +79,7 @@ pub(super) fn start(config: &Config, identity: Keypair, parts: &Parts) -> Result
     Ok(P2p { peer_id, commands, streams, tags, events })
 }
 
-fn build(identity: Keypair, streams: Streams) -> Result<Swarm<Behaviour>, Error> {
+fn build(identity: Keypair, streams: Streams, manager: Manager) -> Result<Swarm<Behaviour>, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Transport(error.to_string());
     // TLS first: its ciphers are the faster ones.
     let swarm = libp2p::SwarmBuilder::with_existing_identity(identity)
@@ -78,7 +93,7 @@ fn build(identity: Keypair, streams: Streams) -> Result<Swarm<Behaviour>, Error>
         .with_quic()
         .with_dns()
         .map_err(|error| failed(&error))?
-        .with_behaviour(|key| Behaviour::new(key, streams))
+        .with_behaviour(|key| Behaviour::new(key, streams, manager))
         .map_err(|error| failed(&error))?
         .with_swarm_config(|config| {
             config
@@ -108,8 +123,6 @@ struct Driver {
     asked: mpsc::Receiver<Command>,
     tags: Tags,
     events: broadcast::Sender<PeerEvent>,
-    /// The address of each connection, by peer.
-    connections: HashMap<PeerId, Vec<Multiaddr>>,
     dials: HashMap<PeerId, Dialling>,
     peering: Peering,
 }
@@ -147,17 +160,21 @@ impl Driver {
     }
 
     fn peers(&self) -> Vec<PeerInfo> {
-        let info = |(peer, addresses): (&PeerId, &Vec<Multiaddr>)| {
-            let worth = self.tags.worth(peer);
+        let (manager, now) = (&self.swarm.behaviour().manager, Instant::now());
+        let info = |(peer, connections): (&PeerId, &[manager::Established])| {
+            let (worth, about) = (self.tags.worth(peer, now), manager.about(peer));
             PeerInfo {
                 peer: *peer,
-                addresses: addresses.clone(),
-                tags: worth.tags.into_iter().collect(),
-                protected: worth.protected.into_iter().collect(),
+                connections: connections.iter().map(|each| each.at(now)).collect(),
+                agent: about.agent,
+                protocols: about.protocols,
+                latency: about.latency,
+                tags: worth.tags,
+                protected: worth.protected,
                 busy: worth.busy,
             }
         };
-        self.connections.iter().map(info).collect()
+        manager.peers().map(info).collect()
     }
 
     /// Dials a peer for somebody. Who asks while it is being dialled waits with the others; where
@@ -218,25 +235,16 @@ impl Driver {
 
     fn heard(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
-                let address = endpoint.get_remote_address().clone();
-                self.connections.entry(peer_id).or_default().push(address);
+            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
                 self.peering.connected(&peer_id);
                 if num_established.get() == 1 {
                     drop(self.events.send(PeerEvent::Connected(peer_id)));
                 }
                 self.dialled(peer_id, &Ok(()));
             }
-            SwarmEvent::ConnectionClosed { peer_id, endpoint, num_established, .. } => {
-                if let Some(addresses) = self.connections.get_mut(&peer_id) {
-                    let at = addresses.iter().position(|a| a == endpoint.get_remote_address());
-                    at.map(|at| addresses.swap_remove(at));
-                }
-                if num_established == 0 {
-                    self.connections.remove(&peer_id);
-                    self.peering.lost(&peer_id, Instant::now());
-                    drop(self.events.send(PeerEvent::Disconnected(peer_id)));
-                }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                self.peering.lost(&peer_id, Instant::now());
+                drop(self.events.send(PeerEvent::Disconnected(peer_id)));
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 self.dial_failed(peer, &error);
@@ -248,8 +256,15 @@ impl Driver {
 
     /// What a behaviour says.
     fn told(&mut self, event: BehaviourEvent) {
-        if let BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) = event {
-            drop(self.events.send(PeerEvent::Identified(peer_id, info.protocols.into())));
+        match event {
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.swarm.behaviour_mut().manager.identified(peer_id, &info);
+                drop(self.events.send(PeerEvent::Identified(peer_id, info.protocols.into())));
+            }
+            BehaviourEvent::Ping(ping::Event { peer, result: Ok(took), .. }) => {
+                self.swarm.behaviour_mut().manager.measured(peer, took);
+            }
+            _ => {}
         }
     }
 }
