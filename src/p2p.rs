@@ -8,6 +8,7 @@ mod behaviour;
 mod identity;
 mod manager;
 mod peering;
+mod ping;
 mod streams;
 mod swarm;
 mod tags;
@@ -29,6 +30,7 @@ pub use libp2p_identity::Keypair;
 
 pub use identity::load_or_make;
 pub use manager::{Direction, Metrics};
+pub use peering::peer_of;
 pub use streams::{Inbound, Incoming, OpenError, Stream};
 pub use tags::Busy;
 
@@ -206,6 +208,8 @@ pub struct P2p {
     events: broadcast::Sender<PeerEvent>,
 }
 
+/// Why a peer is protected while the operator connects with it.
+const OPERATOR: &str = "operator";
 /// Longest wait for a peer to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -253,6 +257,19 @@ impl P2p {
             Ok(None) => Err(DialError::Stopping),
             Err(_) => Err(DialError::Timeout(peer)),
         }
+    }
+
+    /// As [`connect`](Self::connect), with addresses that the operator named: wherever they lead,
+    /// and however often that failed before.
+    pub async fn connect_named(
+        &self,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+    ) -> Result<(), DialError> {
+        self.protect(&peer, OPERATOR);
+        let connected = self.connect(peer, addresses).await;
+        self.unprotect(&peer, OPERATOR);
+        connected
     }
 
     /// Ends all connections with a peer. Whether there was one.

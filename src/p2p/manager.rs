@@ -414,3 +414,6 @@ impl NetworkBehaviour for Manager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,13 +37,24 @@ pub(super) enum Command {
 
 /// Starts the node.
 pub(super) fn start(config: &Config, identity: Keypair, parts: &Parts) -> Result<P2p, Error> {
+    let marks = Marks::new(config.connections_low, config.connections_high);
+    start_with(config, identity, parts, marks)
+}
+
+/// The same, with the manager's patience as an argument.
+pub(super) fn start_with(
+    config: &Config,
+    identity: Keypair,
+    parts: &Parts,
+    marks: Marks,
+) -> Result<P2p, Error> {
     let (streams, tags) = (Streams::default(), Tags::default());
     let book = AddressBook::open(parts.guard, parts.db.as_ref());
     if let Some(db) = parts.db.clone() {
         parts.tasks.spawn(book.clone().write_on(db, parts.tasks.stop_token()));
     }
     let manager = Manager::new(manager::Parts {
-        marks: Marks::new(config.connections_low, config.connections_high),
+        marks,
         memory_bytes_max: config.memory_bytes_max,
         guard: parts.guard,
         tags: tags.clone(),
