@@ -19,7 +19,7 @@ const PING_EACH: Duration = Duration::from_secs(1);
 struct Peer {
     peer: String,
     connections: Vec<Connection>,
-    agent: Option<String>,
+    agent: String,
     protocols: Vec<String>,
     latency_ms: Option<f64>,
     tags: serde_json::Map<String, Value>,
@@ -78,7 +78,7 @@ fn table(peers: &[Peer], verbose: bool) -> String {
     for peer in peers {
         for (number, connection) in peer.connections.iter().enumerate() {
             let [way, age, at] = [
-                connection.direction.trim_end_matches("bound").to_owned(),
+                connection.direction.clone(),
                 age(connection.age_s),
                 printable(&connection.address),
             ];
@@ -89,7 +89,7 @@ fn table(peers: &[Peer], verbose: bool) -> String {
                 way,
                 age,
                 whose(ping),
-                whose(printable(peer.agent.as_deref().unwrap_or("-"))),
+                whose(if peer.agent.is_empty() { "-".to_owned() } else { printable(&peer.agent) }),
                 whose(tags(&peer.tags)),
                 whose(kept(peer)),
                 at,
@@ -198,7 +198,7 @@ fn running(node: &Node) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn peer(peer: &str, agent: Option<&str>) -> Peer {
+    fn peer(peer: &str, agent: &str) -> Peer {
         let connection = |direction: &str, age_s| Connection {
             address: "/ip4/192.0.2.1/tcp/4001".to_owned(),
             direction: direction.to_owned(),
@@ -206,8 +206,8 @@ mod tests {
         };
         Peer {
             peer: peer.to_owned(),
-            connections: vec![connection("outbound", 5), connection("inbound", 3700)],
-            agent: agent.map(str::to_owned),
+            connections: vec![connection("out", 5), connection("in", 3700)],
+            agent: agent.to_owned(),
             protocols: vec!["/ipfs/bitswap/1.2.0".to_owned()],
             latency_ms: Some(12.34),
             tags: json!({ "blocks": 8, "dht": 5 }).as_object().unwrap().clone(),
@@ -218,10 +218,10 @@ mod tests {
 
     #[test]
     fn peers_are_shown_in_columns_a_line_a_connection() {
-        let mut poor = peer("12D3KooWB", None);
+        let mut poor = peer("12D3KooWB", "");
         (poor.tags, poor.protected, poor.busy) = (serde_json::Map::new(), Vec::new(), 0);
         poor.connections.truncate(1);
-        let peers = [peer("12D3KooWA", Some("kubo/0.1\u{1b}[2J")), poor];
+        let peers = [peer("12D3KooWA", "kubo/0.1\u{1b}[2J"), poor];
         let shown = table(&peers, true);
         let lines: Vec<_> = shown.lines().collect();
         assert_eq!(lines.len(), 6, "{shown}");

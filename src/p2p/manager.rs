@@ -7,14 +7,12 @@
 mod back_off;
 mod dials;
 mod memory;
-mod metrics;
 mod table;
 mod trim;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour,
-    StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -31,26 +29,20 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use crate::network::Guard;
 
 use super::address_book::AddressBook;
+use super::metrics::Metrics;
 use super::tags::Tags;
 use back_off::BackOff;
 use memory::Memory;
-use table::{Refusal, Table, ip_of};
+use table::{Direction, Established, Refusal, Table, ip_of};
 use trim::{Candidate, Trimmer};
 
 pub(super) use dials::{Dials, Paced};
-pub use metrics::Metrics;
-pub use table::Direction;
-pub(super) use table::Established;
 pub(super) use trim::Marks;
 
 /// How often it is looked whether there are too many connections.
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks from one housekeeping to the next.
 const TICKS_OF_UPKEEP: u32 = 60;
-/// Longest agent of a peer that is kept, in bytes.
-const AGENT_BYTES_MAX: usize = 128;
-/// Most protocols of a peer that are kept.
-const PROTOCOLS_MAX: usize = 128;
 
 /// What the manager stands on.
 pub(super) struct Parts {
@@ -61,16 +53,8 @@ pub(super) struct Parts {
     pub(super) dials: Dials,
     pub(super) book: AddressBook,
     pub(super) metrics: Metrics,
-    /// Where the operator's own peers are.
+    /// Where the operator's own peers and relays are.
     pub(super) own: Vec<Multiaddr>,
-}
-
-/// What a connected peer says of itself, and how far it is.
-#[derive(Debug, Clone, Default)]
-pub(super) struct About {
-    pub(super) agent: Option<Arc<str>>,
-    pub(super) protocols: Arc<[StreamProtocol]>,
-    pub(super) latency: Option<Duration>,
 }
 
 /// The part of the swarm that says which connections there are.
@@ -80,7 +64,6 @@ pub(super) struct Manager {
     memory: Memory,
     /// Peers, and their addresses, that were dialled in vain.
     vain: BackOff<(PeerId, Option<Multiaddr>)>,
-    about: HashMap<PeerId, About>,
     /// Addresses that protected peers may come from.
     reserved: HashSet<IpAddr>,
     closing: VecDeque<PeerId>,
@@ -103,7 +86,6 @@ impl Manager {
             trimmer: Trimmer::new(parts.marks),
             memory: Memory::new(parts.memory_bytes_max),
             vain: BackOff::new(),
-            about: HashMap::new(),
             reserved: HashSet::new(),
             closing: VecDeque::new(),
             ticks,
@@ -118,28 +100,9 @@ impl Manager {
         manager
     }
 
-    /// The peers that are connected, and how.
-    pub(super) fn peers(&self) -> impl Iterator<Item = (&PeerId, &[Established])> {
-        self.table.peers()
-    }
-
-    /// What is known of a connected peer.
-    pub(super) fn about(&self, peer: &PeerId) -> About {
-        self.about.get(peer).cloned().unwrap_or_default()
-    }
-
-    /// A connected peer said who it is.
-    pub(super) fn identified(&mut self, peer: PeerId, info: &libp2p::identify::Info) {
-        self.book.identified(peer, &info.listen_addrs);
-        let about = self.about.entry(peer).or_default();
-        let end = info.agent_version.floor_char_boundary(AGENT_BYTES_MAX);
-        about.agent = Some(info.agent_version[..end].into());
-        about.protocols = info.protocols.iter().take(PROTOCOLS_MAX).cloned().collect();
-    }
-
-    /// A ping to a connected peer took so long.
-    pub(super) fn measured(&mut self, peer: PeerId, latency: Duration) {
-        self.about.entry(peer).or_default().latency = Some(latency);
+    /// A connected peer said where it listens.
+    pub(super) fn identified(&self, peer: PeerId, addresses: &[Multiaddr]) {
+        self.book.identified(peer, addresses);
     }
 
     fn refuse(&self, refusal: Refusal) -> ConnectionDenied {
@@ -179,9 +142,8 @@ impl Manager {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.peers.set(gauge(self.table.peers().count()));
         for direction in [Direction::Inbound, Direction::Outbound] {
-            let (count, label) = (self.table.count_of(direction), [direction.name()]);
-            self.metrics.connections.with_label_values(&label).set(gauge(count.established));
-            self.metrics.connections_pending.with_label_values(&label).set(gauge(count.pending));
+            let pending = self.metrics.connections_pending.with_label_values(&[direction.name()]);
+            pending.set(gauge(self.table.count_of(direction).pending));
         }
         self.metrics.peers_known.set(gauge(self.book.len()));
     }
@@ -244,7 +206,6 @@ impl Manager {
             let worth = self.tags.worth(peer, Instant::now());
             self.book.seen(peer, worth.value() > 0);
             self.tags.disconnected(peer);
-            self.about.remove(peer);
         }
     }
 

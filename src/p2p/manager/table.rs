@@ -10,7 +10,6 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use crate::network::{self, Guard};
-use crate::p2p::Connection;
 
 /// Least cap on established connections in each direction.
 const EACH_WAY_MIN: usize = 512;
@@ -30,7 +29,7 @@ const RESERVED: usize = 64;
 
 /// Who began a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
+pub(super) enum Direction {
     /// The peer.
     Inbound,
     /// This node.
@@ -38,12 +37,11 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Its name, in metrics and listings.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// Its name in metrics.
+    pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
+            Self::Inbound => "in",
+            Self::Outbound => "out",
         }
     }
 }
@@ -81,7 +79,7 @@ impl Group {
 }
 
 /// The IP address that a multiaddr begins with.
-pub(in crate::p2p) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
@@ -129,20 +127,12 @@ impl Refusal {
 
 /// An established connection.
 #[derive(Debug, Clone)]
-pub(in crate::p2p) struct Established {
-    pub(in crate::p2p) id: ConnectionId,
-    pub(in crate::p2p) direction: Direction,
-    pub(in crate::p2p) address: Multiaddr,
-    pub(in crate::p2p) since: Instant,
+pub(super) struct Established {
+    pub(super) id: ConnectionId,
+    pub(super) direction: Direction,
+    pub(super) address: Multiaddr,
+    pub(super) since: Instant,
     group: Option<Group>,
-}
-
-impl Established {
-    /// As others see it.
-    pub(in crate::p2p) fn at(&self, now: Instant) -> Connection {
-        let age = now.saturating_duration_since(self.since);
-        Connection { address: self.address.clone(), direction: self.direction, age }
-    }
 }
 
 /// How many there are of something.
@@ -154,7 +144,7 @@ pub(super) struct Count {
 
 /// The connections there are.
 #[derive(Debug)]
-pub(in crate::p2p) struct Table {
+pub(super) struct Table {
     each_way_max: usize,
     guard: Guard,
     pending: HashMap<ConnectionId, (Direction, Option<Group>)>,
@@ -308,7 +298,7 @@ impl Table {
     }
 
     /// The peers that are connected, and how.
-    pub(in crate::p2p) fn peers(&self) -> impl Iterator<Item = (&PeerId, &[Established])> {
+    pub(super) fn peers(&self) -> impl Iterator<Item = (&PeerId, &[Established])> {
         self.peers.iter().map(|(peer, connections)| (peer, connections.as_slice()))
     }
 

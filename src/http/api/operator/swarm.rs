@@ -97,7 +97,7 @@ fn model(info: &PeerInfo) -> Value {
     let connection = |each: &p2p::Connection| {
         json!({
             "address": each.address,
-            "direction": each.direction.name(),
+            "direction": if each.inbound { "in" } else { "out" },
             "age_s": each.age.as_secs(),
         })
     };
@@ -105,7 +105,7 @@ fn model(info: &PeerInfo) -> Value {
     json!({
         "peer": info.peer.to_string(),
         "connections": info.connections.iter().map(connection).collect::<Vec<_>>(),
-        "agent": info.agent.as_deref(),
+        "agent": info.agent,
         "protocols": info.protocols.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
         "latency_ms": info.latency.map(ms),
         "tags": tags.collect::<serde_json::Map<_, _>>(),
