@@ -1,6 +1,7 @@
 //! Bitswap: blocks from peers and to them (Bitswap 1.2.0, and 1.1.0 and 1.0.0 with older peers).
 
 pub mod message;
+pub mod network;
 
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
