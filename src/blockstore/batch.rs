@@ -149,4 +149,12 @@ impl Batch {
         }
         Ok(counted)
     }
+
+    /// Tells of its blocks: their rows were committed.
+    pub(super) fn committed(&self) {
+        if let Some(told) = self.inner.told.get() {
+            let block = |(key, entry): (&Key, &Entry)| Some((key.multihash()?, entry.length));
+            told(&mut self.entries.iter().filter_map(block));
+        }
+    }
 }
