@@ -24,6 +24,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
+use crate::network::Guard;
 use crate::p2p::{self, P2p};
 use crate::retrieval::{self, Retriever};
 use crate::routing::{self, Names};
@@ -156,9 +157,12 @@ impl App {
         tasks.spawn(denylist.watch(tasks.stop_token()));
         tasks.spawn(allowlist.watch(tasks.stop_token()));
 
+        let metrics = p2p::Metrics::register(&registry)?;
         let p2p = if peers && !config.offline {
             let identity = p2p::load_or_make(&data_dir.identity())?;
-            Some(P2p::start(&config.p2p, identity, &tasks)?)
+            let guard = Guard::new(&config.network);
+            let parts = p2p::Parts { guard, metrics, tasks: tasks.clone() };
+            Some(P2p::start(&config.p2p, identity, parts)?)
         } else {
             None
         };
@@ -336,6 +340,9 @@ impl Node {
         // Bound first: what cannot be had should be said before a large store is opened, and who
         // connects meanwhile waits instead of being refused.
         let listeners = Listeners::bind(config, &data_dir)?;
+        if !config.offline {
+            P2p::check_listen(&config.p2p)?;
+        }
         let app = App::open_in(config, data_dir, true)?;
         Self::serve(app, listeners)
     }

@@ -3,10 +3,20 @@
 //! **Invariant:** the only room that knows libp2p's swarm. Protocols are plain async code over the
 //! [`Stream`]s it hands out.
 
+mod behaviour;
+mod gate;
+mod identify;
 mod identity;
+mod listen;
+mod metrics;
+mod names;
+mod peering;
+mod ping;
+mod relays;
 mod streams;
 mod swarm;
 mod tags;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +25,18 @@ use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::network::Guard;
+use crate::task::Tasks;
+
 pub use libp2p::{Multiaddr, PeerId};
 pub use libp2p_identity::Keypair;
 
 pub use identity::load_or_make;
+pub use metrics::Metrics;
 pub use streams::{Inbound, Incoming, OpenError, Stream};
 pub use tags::Busy;
 
+use gate::Gate;
 use streams::Streams;
 use swarm::Command;
 use tags::Tags;
@@ -42,12 +57,34 @@ pub struct Config {
     pub peering: Vec<Multiaddr>,
     /// Peers that lead into the DHT.
     pub bootstrap: Vec<Multiaddr>,
+    /// Where peers are told we are, in place of all that the node finds out itself.
+    pub announce: Vec<Multiaddr>,
+    /// Whether peers may reach us through relays where they cannot dial us, and we them.
+    pub relay_client: bool,
+    /// Relays to be reached through, each with `/p2p/{peer id}` at its end, before others.
+    pub relays: Vec<Multiaddr>,
+    /// Whether a connection through a relay is to become a direct one.
+    pub hole_punching: bool,
+    /// Whether peers are asked if they can dial us.
+    pub autonat: bool,
+    /// Whether the router is asked by UPnP to let peers in.
+    pub upnp: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let bootstrap = BOOTSTRAP.iter().filter_map(|address| address.parse().ok());
-        Self { listen: None, peering: Vec::new(), bootstrap: bootstrap.collect() }
+        Self {
+            listen: None,
+            peering: Vec::new(),
+            bootstrap: bootstrap.collect(),
+            announce: Vec::new(),
+            relay_client: true,
+            relays: Vec::new(),
+            hole_punching: true,
+            autonat: true,
+            upnp: false,
+        }
     }
 }
 
@@ -60,6 +97,28 @@ const BOOTSTRAP: &[&str] = &[
     "/dnsaddr/va1.bootstrap.libp2p.io/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8",
     "/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
 ];
+
+/// What the network of peers stands on.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which addresses that others name may be dialled.
+    pub guard: Guard,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The owner of what runs.
+    pub tasks: Tasks,
+}
+
+/// For tests, whose nodes are on loopback and counted by nobody.
+#[cfg(any(test, feature = "testing"))]
+impl From<&Tasks> for Parts {
+    #[allow(clippy::unwrap_used, reason = "for tests")]
+    fn from(tasks: &Tasks) -> Self {
+        let guard = Guard::new(&crate::network::Config { allow_private: true });
+        let metrics = Metrics::register(&crate::metrics::Registry::new()).unwrap();
+        Self { guard, metrics, tasks: tasks.clone() }
+    }
+}
 
 /// Why the network of peers did not start.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +181,10 @@ pub struct PeerInfo {
     pub peer: PeerId,
     /// The address of each connection.
     pub addresses: Vec<Multiaddr>,
+    /// Its program, as it says; at most 128 bytes that print. Empty until it is known.
+    pub agent: String,
+    /// What it speaks, as it says; empty until it is known.
+    pub protocols: Arc<[StreamProtocol]>,
     /// What it is worth, by tag.
     pub tags: Vec<(&'static str, i32)>,
     /// Why it is protected.
@@ -137,6 +200,7 @@ pub struct P2p {
     commands: mpsc::Sender<Command>,
     streams: Streams,
     tags: Tags,
+    gate: Gate,
     events: broadcast::Sender<PeerEvent>,
 }
 
@@ -144,20 +208,65 @@ pub struct P2p {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl P2p {
+    /// Starts the node, within a runtime.
+    pub fn start(
+        config: &Config,
+        identity: Keypair,
+        parts: impl Into<Parts>,
+    ) -> Result<Self, Error> {
+        swarm::start(config, &identity, parts.into())
+    }
+
+    /// Whether the addresses can be had where the configuration wants peers to connect: sooner to
+    /// tell than by starting.
+    pub fn check_listen(config: &Config) -> Result<(), Error> {
+        listen::check(config)
+    }
+
     /// Who we are.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.peer_id
     }
 
-    /// Where we can be reached, each with `/p2p/{our id}` at its end.
+    /// Where we listen and are reached, private addresses included, each with `/p2p/{our id}` at
+    /// its end: for the operator.
     pub async fn addresses(&self) -> Vec<Multiaddr> {
         self.ask(Command::Addresses).await.unwrap_or_default()
+    }
+
+    /// Where everybody may be told that we are, each with `/p2p/{our id}` at its end: no private
+    /// addresses, but where those may be dialled at all.
+    pub async fn announced(&self) -> Vec<Multiaddr> {
+        self.ask(Command::Announced).await.unwrap_or_default()
     }
 
     /// The peers we are connected with.
     pub async fn peers(&self) -> Vec<PeerInfo> {
         self.ask(Command::Peers).await.unwrap_or_default()
+    }
+
+    /// What is known of one of them; none where we are not connected.
+    pub async fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
+        self.ask(|reply| Command::Peer { peer, reply }).await.flatten()
+    }
+
+    /// What a connected peer speaks, as it says; none where that is not known.
+    pub async fn protocols(&self, peer: PeerId) -> Option<Arc<[StreamProtocol]>> {
+        let known = self.peer(peer).await.map(|info| info.protocols);
+        known.filter(|protocols| !protocols.is_empty())
+    }
+
+    /// How long a connected peer takes to answer.
+    pub async fn ping(&self, peer: PeerId) -> Result<Duration, OpenError> {
+        ping::ping(self, peer).await
+    }
+
+    /// Lets addresses be dialled although they are private: the operator named them.
+    pub fn allow(&self, addresses: &[Multiaddr]) {
+        for address in addresses {
+            self.gate.name(address);
+        }
     }
 
     /// Whether we are connected with it.
