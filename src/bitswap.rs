@@ -103,10 +103,10 @@ impl Bitswap {
         bitswap
     }
 
-    /// Says that blocks can be read from the store from now on, with how many bytes each has: they
-    /// are sent to whoever still waits for them. Costs next to nothing where nobody does.
-    pub fn arrived(&self, blocks: &mut dyn Iterator<Item = (Mh, u32)>) {
-        self.server.arrived(blocks);
+    /// Who is to be told, with its multihash and bytes, of each block that can be read from the
+    /// store from now on: it is sent to whoever still waits for it.
+    pub fn arrivals(&self) -> impl Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync + use<> {
+        self.server.arrivals()
     }
 
     /// What went to and from a peer since it first wanted something; none once it is gone.

@@ -210,9 +210,14 @@ struct Inner {
     closed: AtomicBool,
 }
 
-/// What is told of blocks that can be read from now on: the multihash of each and its bytes. Some
-/// may have been there before.
-type Told = Box<dyn Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync>;
+/// Hears of blocks that can be read from now on.
+struct Told(Box<dyn Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
 
 impl Store {
     /// Opens the store in `dir` (its segment files), or makes it: what no commit recorded is cut.
@@ -296,7 +301,7 @@ impl Store {
         &self,
         told: impl Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync + 'static,
     ) {
-        drop(self.inner.told.set(Box::new(told)));
+        drop(self.inner.told.set(Told(Box::new(told))));
     }
 
     /// What it holds.

@@ -111,14 +111,15 @@ impl Server {
         self.shared.engine().received(peer, bytes);
     }
 
-    /// Says that blocks can be read from the store from now on, with how many bytes each has: they
-    /// are sent to whoever still waits for them. Costs next to nothing where nobody does.
-    pub fn arrived(&self, blocks: &mut dyn Iterator<Item = (Mh, u32)>) {
-        self.shared.arrivals.fetch_add(1, Ordering::SeqCst);
-        if self.shared.has_absent.load(Ordering::SeqCst) {
-            let mut engine = self.shared.engine();
-            engine.arrived(blocks);
-            self.shared.noted(&engine);
+    /// Who is to be told, with its multihash and bytes, of each block that can be read from the
+    /// store from now on: it is sent to whoever still waits for it. Costs next to nothing where
+    /// nobody does, and does not keep the server.
+    pub fn arrivals(&self) -> impl Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move |blocks| {
+            if let Some(shared) = shared.upgrade() {
+                shared.arrived(blocks);
+            }
         }
     }
 
@@ -138,6 +139,15 @@ impl Shared {
     fn noted(&self, engine: &Engine) {
         self.has_absent.store(engine.has_absent(), Ordering::SeqCst);
         self.metrics.wants.set(i64::try_from(engine.wants()).unwrap_or(i64::MAX));
+    }
+
+    fn arrived(&self, blocks: &mut dyn Iterator<Item = (Mh, u32)>) {
+        self.arrivals.fetch_add(1, Ordering::SeqCst);
+        if self.has_absent.load(Ordering::SeqCst) {
+            let mut engine = self.engine();
+            engine.arrived(blocks);
+            self.noted(&engine);
+        }
     }
 
     async fn heard(self: &Arc<Self>, peer: PeerId, full: bool, wants: Vec<Entry>) {

@@ -11,6 +11,7 @@ use super::*;
 use crate::block::{Block, StoreError, codec};
 use crate::denylist;
 use crate::metrics::Registry;
+use crate::network::{self, Guard};
 use crate::p2p::{self, Inbound, Incoming, Keypair, Stream};
 use crate::testing::MemoryBlockstore;
 
@@ -19,7 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn start_p2p(tasks: &Tasks) -> P2p {
     let listen = Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
     let config = p2p::Config { listen, bootstrap: Vec::new(), ..p2p::Config::default() };
-    P2p::start(&config, Keypair::generate_ed25519(), tasks).unwrap()
+    let guard = Guard::new(&network::Config { allow_private: true });
+    let metrics = p2p::Metrics::register(&Registry::new()).unwrap();
+    let parts = p2p::Parts { guard, metrics, tasks: tasks.clone() };
+    P2p::start(&config, Keypair::generate_ed25519(), parts).unwrap()
 }
 
 /// A node that serves, and what it is made of.
@@ -176,7 +180,7 @@ async fn a_peer_is_given_what_it_wants_and_told_of_the_rest() {
     assert_eq!(blocks, [RawBlock::of(&large, block(0, 300_000).into_data())]);
 
     node.store.insert([later.clone()]);
-    node.bitswap.arrived(&mut [(*later.cid().hash(), 5_000)].into_iter());
+    node.bitswap.arrivals()(&mut [(*later.cid().hash(), 5_000)].into_iter());
     let (blocks, _) = peer.hears_lines(1).await;
     assert_eq!(blocks, [RawBlock::of(later.cid(), later.data().clone())]);
     let sent = 1024 + 300_000 + 5_000;
