@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
+use crate::bitswap::{self, Bitswap};
 use crate::block::StoreError;
 use crate::blockstore::{self, Store};
 use crate::cache::{self, BlockCache};
@@ -167,6 +168,12 @@ impl App {
         } else {
             None
         };
+        let metrics = bitswap::Metrics::register(&registry)?;
+        if let Some(p2p) = &p2p {
+            let (served, denylist) = (Arc::new(store.clone()), denylist.clone());
+            let bitswap = Bitswap::start(p2p, served, denylist, &config.bitswap, &tasks, metrics);
+            store.tell_of_blocks(bitswap.arrivals());
+        }
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
