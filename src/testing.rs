@@ -1,23 +1,24 @@
-//! Fakes for the traits of [`crate::block`], and a little content to play with.
+//! Fakes for the traits of [`crate::block`] and [`crate::provider`], and a little content to play with.
 
 pub mod crash;
 pub mod dns;
 pub mod faults;
 pub mod ipns;
+mod sources;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::block::{Block, Blockstore, Cid, FetchError, Mh, StoreError};
+use crate::block::{Block, Blockstore, Cid, Mh, StoreError};
 use crate::ipld;
 use crate::ipld::unixfs::import::{DirectoryBuilder, FileBuilder, Profile};
-use crate::provider::{BlockSource, FetchContext, Met, Provider, SourceSession, Want};
+
+pub use sources::{Act, ScriptedRouter, ScriptedSource};
 
 /// A blockstore in memory.
 #[derive(Debug, Clone, Default)]
@@ -112,105 +113,5 @@ impl Blockstore for MemoryBlockstore {
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.insert(blocks);
         std::future::ready(Ok(())).boxed()
-    }
-}
-
-/// What a [`ScriptedSource`] does when it is asked for a block.
-#[derive(Debug, Clone)]
-pub enum Act {
-    /// Gives the block after a while.
-    Give(Block, Duration),
-    /// Gives this block, whatever was asked for.
-    Lie(Block),
-    /// Never answers.
-    Stall,
-    /// Answers with an error.
-    Fail(FetchError),
-}
-
-/// A source of blocks that does what its script says; it has nothing else.
-#[derive(Debug, Clone, Default)]
-pub struct ScriptedSource {
-    script: Arc<Mutex<HashMap<Mh, Act>>>,
-    asked: Arc<AtomicUsize>,
-    under_way: Arc<AtomicUsize>,
-}
-
-impl ScriptedSource {
-    /// Says what to do when `cid` is asked for.
-    pub fn on(&self, cid: &Cid, act: Act) {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner).insert(*cid.hash(), act);
-    }
-
-    /// How many fetches were begun.
-    #[must_use]
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    /// How many fetches have neither ended nor been given up.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way.load(Ordering::SeqCst)
-    }
-}
-
-impl BlockSource for ScriptedSource {
-    fn name(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn open(&self) -> Arc<dyn SourceSession> {
-        Arc::new(self.clone())
-    }
-}
-
-impl SourceSession for ScriptedSource {
-    fn add_provider(&self, _: &Provider) -> bool {
-        false
-    }
-
-    fn met(&self) -> Met {
-        Met::default()
-    }
-
-    fn fetch<'a>(
-        &'a self,
-        want: Want,
-        _: &'a FetchContext,
-    ) -> BoxFuture<'a, Result<Block, FetchError>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
-        let act = script.get(want.cid.hash()).cloned();
-        let under_way = UnderWay::begin(&self.under_way);
-        async move {
-            let _under_way = under_way;
-            match act {
-                Some(Act::Give(block, delay)) => {
-                    tokio::time::sleep(delay).await;
-                    Ok(block)
-                }
-                Some(Act::Lie(block)) => Ok(block),
-                Some(Act::Stall) => std::future::pending().await,
-                Some(Act::Fail(error)) => Err(error),
-                None => Err(FetchError::NotFound(Box::new(want.cid))),
-            }
-        }
-        .boxed()
-    }
-}
-
-struct UnderWay(Arc<AtomicUsize>);
-
-impl UnderWay {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -78,13 +78,10 @@ fn world_configured(with_source: bool, fixed: &[&str], config: &Config) -> World
         if with_source { vec![Arc::new(source.clone())] } else { Vec::new() };
     let cache =
         BlockCache::new(&cache::Config::default(), cache::Metrics::register(&registry).unwrap());
-    let retriever = Retriever::new(
-        cache,
-        Arc::new(store.clone()),
-        sources,
-        retrieval::Config::default(),
-        &retrieval::Metrics::register(&registry).unwrap(),
-    );
+    let parts =
+        retrieval::Parts { sources, ..retrieval::Parts::local(cache, Arc::new(store.clone())) };
+    let metrics = retrieval::Metrics::register(&registry).unwrap();
+    let retriever = Retriever::new(parts, retrieval::Config::default(), &metrics);
     let metrics = Metrics::register(&registry).unwrap();
     let names = names_of(&registry, fixed);
     let parts = Parts { retriever, names };
