@@ -13,6 +13,7 @@ mod search;
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -50,7 +51,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { block_timeout_ms: 30_000, request_timeout_ms: 3_600_000, absent_ttl_ms: 5_000 }
+        Self { block_timeout_ms: 25_000, request_timeout_ms: 3_600_000, absent_ttl_ms: 5_000 }
     }
 }
 
@@ -70,6 +71,7 @@ struct Shared {
     /// What nobody had a moment ago, and what was said of it.
     absent: moka::sync::Cache<Mh, Arc<Missing>>,
     keeper: Keeper,
+    ahead_bytes: Arc<AtomicUsize>,
     config: Config,
     rungs: Arc<Rungs>,
 }
@@ -126,9 +128,18 @@ impl Retriever {
         let rungs = Arc::new(Rungs::new(metrics));
         let lookups = Arc::new(Lookups::new(router, scores, tasks.clone(), Arc::clone(&rungs)));
         let keeper = Keeper::new(Arc::clone(&store), tasks, rungs.not_kept.clone());
-        let flights = Flights::default();
-        let shared =
-            Shared { cache, store, sources, lookups, flights, absent, keeper, config, rungs };
+        let shared = Shared {
+            cache,
+            store,
+            sources,
+            lookups,
+            flights: Flights::default(),
+            absent,
+            keeper,
+            ahead_bytes: Arc::default(),
+            config,
+            rungs,
+        };
         Self { shared: Arc::new(shared), denylist: Denylist::default() }
     }
 
@@ -148,6 +159,12 @@ impl Retriever {
     #[must_use]
     pub fn session(&self) -> Session {
         Session::new(Instant::now() + Duration::from_millis(self.shared.config.request_timeout_ms))
+    }
+
+    /// Bytes that responses fetch, or hold, ahead of their readers: all of them together.
+    #[must_use]
+    pub fn ahead_bytes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.shared.ahead_bytes)
     }
 
     /// The block: from itself, from memory, from disk, from the sources.

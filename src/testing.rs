@@ -39,10 +39,28 @@ impl MemoryBlockstore {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).remove(cid.hash());
     }
 
+    /// Takes all blocks out, under CIDs of raw blocks.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Block> {
+        let mut held = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let cid = |mh| Cid::new_v1(crate::block::codec::RAW, mh);
+        held.drain().map(|(mh, data)| Block::from_checked_record(cid(mh), data)).collect()
+    }
+
     /// Imports a file in chunks of so many bytes; gives its root.
     pub fn add_file(&self, data: &[u8], chunk_bytes: usize) -> Result<Cid, ipld::Error> {
+        self.add_narrow_file(data, chunk_bytes, Profile::V1_2025.links_max())
+    }
+
+    /// The same, with at most so many links in a node.
+    pub fn add_narrow_file(
+        &self,
+        data: &[u8],
+        chunk_bytes: usize,
+        links_max: usize,
+    ) -> Result<Cid, ipld::Error> {
         let profile = Profile::V1_2025;
-        let mut builder = FileBuilder::new(profile, profile.links_max());
+        let mut builder = FileBuilder::new(profile, links_max);
         for chunk in data.chunks(chunk_bytes) {
             let leaf = profile.leaf(Bytes::copy_from_slice(chunk))?;
             self.insert(builder.push(&leaf)?);

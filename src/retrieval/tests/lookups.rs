@@ -192,7 +192,7 @@ async fn reports_say_what_was_tried() {
     let block = block("slow");
     world.source.on(block.cid(), Act::Stall);
     let report = missing(world.get(&block).await);
-    let text = "3 providers found, 2 reached, none answered within 30 s";
+    let text = "3 providers found, 2 reached, none answered within 25 s";
     assert!(report.timed_out && report.to_string().ends_with(text), "{report}");
     assert_eq!((world.source.under_way(), router.under_way()), (0, 0));
 }
