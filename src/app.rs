@@ -27,7 +27,7 @@ use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::network::Guard;
 use crate::p2p::{self, P2p};
-use crate::retrieval::{self, Retriever};
+use crate::retrieval::{self, Retriever, Scores};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
@@ -177,10 +177,14 @@ impl App {
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
-        let disk = Arc::new(store.clone());
-        let sources = Vec::new();
-        let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics)
-            .guarded_by(denylist.clone());
+        // Where blocks come from that are not here, and who finds out who has them.
+        let (sources, router) = (Vec::new(), None);
+        let scores = Scores::open(db.clone())?;
+        tasks.spawn(scores.clone().write_down(tasks.stop_token()));
+        let (disk, owner) = (Arc::new(store.clone()), tasks.clone());
+        let parts = retrieval::Parts { cache, store: disk, sources, router, scores, tasks: owner };
+        let retriever =
+            Retriever::new(parts, config.retrieval.clone(), &metrics).guarded_by(denylist.clone());
 
         let metrics = routing::Metrics::register(&registry)?;
         let (section, offline) = (&config.routing, config.offline);
