@@ -84,7 +84,8 @@ fn routing(config: &routing::Config) -> Result<(), Wrong> {
         let resolvers = format!("{:?}", config.resolvers);
         return Err(wrong("routing.resolvers", resolvers, error.to_string()));
     }
-    Ok(())
+    routing::Delegated::check(&config.delegated)
+        .map_err(|why| wrong("routing.delegated", format!("{:?}", config.delegated), why))
 }
 
 /// Certificates and keys come in pairs, and with a place to show them at.
