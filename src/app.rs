@@ -23,8 +23,11 @@ use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
+use crate::http_source::{self, HttpSource};
 use crate::metrics::Registry;
+use crate::network::{self, Client, Guard};
 use crate::p2p::{self, P2p};
+use crate::provider::BlockSource;
 use crate::retrieval::{self, Retriever};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
@@ -97,6 +100,9 @@ pub enum Error {
     /// The network of peers did not start.
     #[error(transparent)]
     P2p(#[from] p2p::Error),
+    /// There is no HTTP client to be had.
+    #[error("no HTTP client can be made: {0}")]
+    HttpClient(#[from] rustls::Error),
     /// What names are resolved by cannot be had.
     #[error(transparent)]
     Names(#[from] routing::Error),
@@ -166,7 +172,7 @@ impl App {
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
         let disk = Arc::new(store.clone());
-        let sources = Vec::new();
+        let sources = http_source(config, p2p.is_some(), &tasks, &registry)?;
         let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics)
             .guarded_by(denylist.clone());
 
@@ -269,6 +275,21 @@ impl App {
         closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
         Ok(())
     }
+}
+
+/// The HTTP providers, where the network is to be touched and they are to be asked.
+fn http_source(
+    config: &Config,
+    online: bool,
+    tasks: &Tasks,
+    registry: &Registry,
+) -> Result<Vec<Arc<dyn BlockSource>>, Error> {
+    if !online || !config.http_source.enabled {
+        return Ok(Vec::new());
+    }
+    let (guard, metrics) = (Guard::new(&config.network), network::Metrics::register(registry)?);
+    let client = Client::guarded(guard, tasks, &metrics)?;
+    Ok(vec![Arc::new(HttpSource::new(client, http_source::Metrics::register(registry)?))])
 }
 
 /// Where a node listens.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::task::Tasks;
 
-use super::connector::Connector;
+use super::connector::{Connector, From};
 use super::dial::{Dialer, Resolver, system_resolver};
 use super::{Config, Error, Guard, HttpUrl, Metrics};
 
@@ -49,19 +49,25 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const PING_MS: u64 = 10_000;
 /// Longest wait that a server may ask for, in seconds; longer ones are taken for this.
 const RETRY_AFTER_S_MAX: u64 = 60;
+/// What of a body that is of no interest is let come, in bytes.
+const DRAIN_BYTES_MAX: usize = 16 << 10;
+/// How long that may take, in milliseconds.
+const DRAIN_MS_MAX: u64 = 500;
+/// A body of fewer bytes is copied, lest it keep a buffer for the next ones from being freed.
+const COPIED_BYTES: usize = 32 << 10;
 /// How we call ourselves.
 const AGENT: &str = concat!("estuary/", env!("CARGO_PKG_VERSION"));
 
 /// Asks HTTP servers. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
-    guard: Guard,
+    dialer: Dialer,
     inner: legacy::Client<Connector, Full<Bytes>>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("guard", &self.guard).finish_non_exhaustive()
+        f.debug_struct("Client").field("guard", &self.dialer.guard).finish_non_exhaustive()
     }
 }
 
@@ -84,7 +90,7 @@ impl Making {
         let limits = self.limited.then(|| Arc::new(Mutex::default()));
         let dialer = Dialer { guard: self.guard, resolver: self.resolver, limits };
         let connector = Connector {
-            dialer,
+            dialer: dialer.clone(),
             tls: Arc::new(tls).into(),
             permits: Arc::new(Semaphore::new(DIALS_MAX)),
             metrics: metrics.clone(),
@@ -102,7 +108,7 @@ impl Making {
             .http2_keep_alive_interval(Duration::from_millis(PING_MS))
             .http2_keep_alive_timeout(Duration::from_millis(PING_MS))
             .build(connector);
-        Ok(Client { guard: self.guard, inner })
+        Ok(Client { dialer, inner })
     }
 }
 
@@ -123,10 +129,19 @@ impl Client {
         making.make(tasks, metrics)
     }
 
+    /// A client that goes anywhere and believes these authorities alone.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used, reason = "for tests")]
+    pub(crate) fn trusting(roots: RootCertStore, tasks: &Tasks, metrics: &Metrics) -> Self {
+        let guard = Guard::new(&Config { allow_private: true });
+        let making = Making { guard, limited: true, roots, resolver: system_resolver() };
+        making.make(tasks, metrics).unwrap()
+    }
+
     /// The guard it goes by.
     #[must_use]
     pub fn guard(&self) -> &Guard {
-        &self.guard
+        &self.dialer.guard
     }
 
     /// Asks, and gives the head of the answer as soon as it is there.
@@ -136,6 +151,9 @@ impl Client {
         let asked = tokio::time::timeout(head, self.inner.request(request)).await;
         let response = asked.map_err(|_| Error::Timeout("no answer within 10 s"))?;
         let (parts, body) = response.map_err(|error| reason(&error))?.into_parts();
+        if let Some(From(address)) = parts.extensions.get() {
+            self.dialer.limit(|limits| limits.answered(*address));
+        }
         let answer = Answer {
             status: parts.status,
             headers: parts.headers,
@@ -152,6 +170,16 @@ impl Client {
         }
         Ok(answer)
     }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let most = Duration::from_secs(RETRY_AFTER_S_MAX);
+    if let Ok(seconds) = said.parse() {
+        return Some(Duration::from_secs(seconds).min(most));
+    }
+    // A date: how far it is from now, its clock and ours may not agree on.
+    httpdate::parse_http_date(said).is_ok().then_some(most)
 }
 
 fn public_roots() -> RootCertStore {
@@ -257,13 +285,7 @@ impl Answer {
     /// For how long the server asks to be left alone, at most a minute; none where it does not.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        let said = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
-        let most = Duration::from_secs(RETRY_AFTER_S_MAX);
-        match said.trim().parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds).min(most)),
-            // A date: how far it is from here, its clock knows better than ours.
-            Err(_) => httpdate::parse_http_date(said).is_ok().then_some(most),
-        }
+        retry_after(&self.headers)
     }
 
     /// The next piece of the body; none at its end.
@@ -291,6 +313,19 @@ impl Answer {
         }
     }
 
+    /// Lets a body that is of no interest come to its end where that is near, so that the connection
+    /// can be used again.
+    pub async fn drain(mut self) {
+        let until = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
+        self.pace = Pace::Until(until);
+        let mut left = DRAIN_BYTES_MAX;
+        while let Ok(Some(chunk)) = self.chunk().await
+            && chunk.len() <= left
+        {
+            left -= chunk.len();
+        }
+    }
+
     /// The whole body, of at most `most` bytes.
     pub async fn bytes(mut self, most: usize) -> Result<Bytes, Error> {
         let said = self.body.size_hint().lower();
@@ -299,7 +334,8 @@ impl Answer {
         }
         let Some(first) = self.chunk().await? else { return Ok(Bytes::new()) };
         if self.body.is_end_stream() && first.len() <= most {
-            return Ok(first);
+            let is_small = first.len() < COPIED_BYTES;
+            return Ok(if is_small { Bytes::copy_from_slice(&first) } else { first });
         }
         let mut whole = BytesMut::with_capacity(first.len().max(said as usize).min(most));
         whole.extend_from_slice(&first);

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,16 +57,22 @@ impl Connector {
         let outcome = if url.is_secure() {
             self.secure(&url, stream).await
         } else {
-            Ok(Link { io: TokioIo::new(Box::new(stream)), h2: false })
+            let stream: Box<dyn Transport> = Box::new(stream);
+            Ok((stream, false))
         };
-        self.dialer.limit(|limits| match &outcome {
-            Ok(_) => limits.connected(address),
-            Err(_) => limits.failed(address),
-        });
-        outcome
+        if outcome.is_err() {
+            self.dialer.limit(|limits| limits.failed(address));
+        }
+        let (stream, h2) = outcome?;
+        Ok(Link { io: TokioIo::new(stream), h2, address })
     }
 
-    async fn secure(&self, url: &HttpUrl, stream: tokio::net::TcpStream) -> Result<Link, Error> {
+    /// Speaks TLS on a connection; says whether HTTP/2 comes next.
+    async fn secure(
+        &self,
+        url: &HttpUrl,
+        stream: tokio::net::TcpStream,
+    ) -> Result<(Box<dyn Transport>, bool), Error> {
         let unreachable =
             |error: &dyn std::fmt::Display| Error::Unreachable(error.to_string().into());
         let name = match url.host() {
@@ -76,7 +83,7 @@ impl Connector {
         };
         let stream = self.tls.connect(name, stream).await.map_err(|error| unreachable(&error))?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Link { io: TokioIo::new(Box::new(stream)), h2 })
+        Ok((Box::new(stream), h2))
     }
 }
 
@@ -102,11 +109,17 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 pub(super) struct Link {
     io: TokioIo<Box<dyn Transport>>,
     h2: bool,
+    address: SocketAddr,
 }
+
+/// The address that an answer came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct From(pub(super) SocketAddr);
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
-        if self.h2 { Connected::new().negotiated_h2() } else { Connected::new() }
+        let connected = Connected::new().extra(From(self.address));
+        if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long an address that was never connected with is left alone after a dial.
+/// How long an address that never answered over HTTP is left alone after a dial.
 const REST: Duration = Duration::from_secs(10);
-/// Dials within [`REST`] to an address that was connected with.
-const PROVEN_DIALS_MAX: u32 = 16;
+/// Dials within [`REST`] to an address that answered.
+const PROVEN_DIALS_MAX: u32 = 64;
 /// Dials in a row that failed, after which an address is left alone for [`BAN`].
 const FAILED_MAX: u32 = 3;
 /// How long that is.
@@ -61,14 +61,14 @@ impl DialLimits {
         may
     }
 
-    /// Notes that a dial led to a connection.
-    pub(super) fn connected(&mut self, address: SocketAddr) {
+    /// Notes that HTTP was answered from there.
+    pub(super) fn answered(&mut self, address: SocketAddr) {
         if let Some(dialled) = self.addresses.get_mut(&address) {
             (dialled.failed, dialled.proven) = (0, true);
         }
     }
 
-    /// Notes that it did not.
+    /// Notes that a dial led to no connection.
     pub(super) fn failed(&mut self, address: SocketAddr) {
         if let Some(dialled) = self.addresses.get_mut(&address) {
             dialled.failed += 1;
@@ -103,13 +103,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_is_dialled_once_in_ten_seconds_until_it_was_connected_with() {
+    async fn an_address_is_dialled_once_in_ten_seconds_until_it_has_answered() {
         let (mut limits, now) = (DialLimits::default(), Instant::now());
         assert!(limits.may_dial(at(1), now));
         assert!(!limits.may_dial(at(1), now + REST / 2));
         assert!(limits.may_dial(at(2), now + REST / 2));
         assert!(limits.may_dial(at(1), now + REST));
-        limits.connected(at(1));
+        limits.answered(at(1));
         let dials = (0..100).filter(|_| limits.may_dial(at(1), now + REST)).count();
         assert_eq!(dials, PROVEN_DIALS_MAX as usize);
         assert!(limits.may_dial(at(1), now + 2 * REST));

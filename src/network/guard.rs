@@ -85,20 +85,31 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_private()
         || ip.is_loopback()
         || ip.is_link_local()
+        // Behind the NAT of a provider (RFC 6598).
         || (a == 100 && b & 0xc0 == 64)
+        // Protocol assignments, and examples.
         || (a == 192 && b == 0 && (c == 0 || c == 2))
-        || (a == 192 && b == 88 && c == 99)
-        || (a == 198 && b & 0xfe == 18)
         || ip.is_documentation()
+        // Anycast to whoever is nearest: 6to4 relays, AMT, AS112's sinks.
+        || matches!((a, b, c), (192, 88, 99) | (192, 52, 193) | (192, 31, 196) | (192, 175, 48))
+        // Measurements of networks (RFC 2544).
+        || (a == 198 && b & 0xfe == 18)
+        // Multicast, reserved, broadcast.
         || a >= 224)
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, ..] = ip.segments();
-    // Global unicast alone, without what embeds or tunnels addresses of IPv4, and examples.
+    let [a, b, c, _, e, f, ..] = ip.segments();
+    // Global unicast alone, without what embeds or tunnels addresses of IPv4 (Teredo, 6to4, ISATAP),
+    // identifiers that look like addresses, AS112's sinks, and examples.
     a & 0xe000 == 0x2000
         && !(a == 0x2001 && b < 0x0200)
         && !(a == 0x2001 && b == 0x0db8)
         && a != 0x2002
+        && !(a == 0x2620 && b == 0x004f && c == 0x8000)
         && !(a == 0x3fff && b < 0x1000)
+        && !(e & !0x0200 == 0 && f == 0x5efe)
 }
+
+#[cfg(test)]
+mod tests;

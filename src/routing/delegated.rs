@@ -30,7 +30,7 @@ use router::Router;
 use search::{Held, Kept};
 
 /// Most routers that are asked.
-pub const ROUTERS_MAX: usize = 16;
+pub(super) const ROUTERS_MAX: usize = 16;
 /// What routers are asked for: what we can fetch by, and what may turn out to be that (IPIP-484).
 const FILTER: &str = "filter-protocols=unknown,transport-bitswap,transport-ipfs-gateway-http";
 /// How long one router may take over one question, in milliseconds.
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Delegated {
 }
 
 impl Delegated {
-    /// Asks the routers at these URLs, at most [`ROUTERS_MAX`], through this client: one that goes
+    /// Asks the routers at these URLs, at most 16, through this client: one that goes
     /// wherever the operator's configuration says. URLs that are none are left out; `config check`
     /// has said so before.
     #[must_use]
