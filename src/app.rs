@@ -24,9 +24,11 @@ use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
+use crate::http_source::{self, HttpSource};
 use crate::metrics::Registry;
-use crate::network::Guard;
+use crate::network::{self, Client, Guard};
 use crate::p2p::{self, P2p};
+use crate::provider::BlockSource;
 use crate::retrieval::{self, Retriever, Scores};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
@@ -99,6 +101,9 @@ pub enum Error {
     /// The network of peers did not start.
     #[error(transparent)]
     P2p(#[from] p2p::Error),
+    /// There is no HTTP client to be had.
+    #[error("no HTTP client can be made: {0}")]
+    HttpClient(#[from] rustls::Error),
     /// What names are resolved by cannot be had.
     #[error(transparent)]
     Names(#[from] routing::Error),
@@ -178,7 +183,8 @@ impl App {
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
         // Where blocks come from that are not here, and who finds out who has them.
-        let (sources, router) = (Vec::new(), None);
+        let sources = http_source(config, p2p.is_some(), &tasks, &registry)?;
+        let router = None;
         let scores = Scores::open(db.clone())?;
         tasks.spawn(scores.clone().write_down(tasks.stop_token()));
         let (disk, owner) = (Arc::new(store.clone()), tasks.clone());
@@ -285,6 +291,21 @@ impl App {
         closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
         Ok(())
     }
+}
+
+/// The HTTP providers, where the network is to be touched and they are to be asked.
+fn http_source(
+    config: &Config,
+    online: bool,
+    tasks: &Tasks,
+    registry: &Registry,
+) -> Result<Vec<Arc<dyn BlockSource>>, Error> {
+    if !online || !config.http_source.enabled {
+        return Ok(Vec::new());
+    }
+    let (guard, metrics) = (Guard::new(&config.network), network::Metrics::register(registry)?);
+    let client = Client::guarded(guard, tasks, &metrics)?;
+    Ok(vec![Arc::new(HttpSource::new(client, http_source::Metrics::register(registry)?))])
 }
 
 /// Where a node listens.

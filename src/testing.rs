@@ -3,6 +3,7 @@
 pub mod crash;
 pub mod dns;
 pub mod faults;
+pub mod http;
 pub mod ipns;
 mod sources;
 

@@ -88,7 +88,8 @@ fn routing(config: &routing::Config) -> Result<(), Wrong> {
         let resolvers = format!("{:?}", config.resolvers);
         return Err(wrong("routing.resolvers", resolvers, error.to_string()));
     }
-    Ok(())
+    routing::Delegated::check(&config.delegated)
+        .map_err(|why| wrong("routing.delegated", format!("{:?}", config.delegated), why))
 }
 
 fn p2p(config: &p2p::Config) -> Result<(), Wrong> {
