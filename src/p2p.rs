@@ -3,6 +3,7 @@
 //! **Invariant:** the only room that knows libp2p's swarm. Protocols are plain async code over the
 //! [`Stream`]s it hands out.
 
+pub mod dht;
 mod identity;
 mod streams;
 mod swarm;
