@@ -24,9 +24,11 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
+use crate::network::Guard;
 use crate::p2p::{self, P2p};
+use crate::provider::ContentRouter;
 use crate::retrieval::{self, Retriever};
-use crate::routing::{self, Names};
+use crate::routing::{self, Names, RecordRouter, Routing};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -118,6 +120,7 @@ pub struct App {
     registry: Registry,
     store: Store,
     retriever: Retriever,
+    routing: Routing,
     names: Names,
     gateway: Gateway,
     accounts: Accounts,
@@ -158,7 +161,9 @@ impl App {
 
         let p2p = if peers && !config.offline {
             let identity = p2p::load_or_make(&data_dir.identity())?;
-            Some(P2p::start(&config.p2p, identity, &tasks)?)
+            let guard = Guard::new(&config.network);
+            let parts = p2p::Parts { guard, tasks: tasks.clone() };
+            Some(P2p::start(&config.p2p, identity, parts)?)
         } else {
             None
         };
@@ -172,7 +177,9 @@ impl App {
 
         let metrics = routing::Metrics::register(&registry)?;
         let (section, offline) = (&config.routing, config.offline);
+        let (routing, records) = routers(config, p2p.as_ref(), &tasks, &metrics);
         let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
+        let parts = parts.asking(records, &tasks, &metrics);
         let names = Names::new(parts, metrics);
         let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
@@ -195,6 +202,7 @@ impl App {
             registry,
             store,
             retriever,
+            routing,
             names,
             gateway,
             accounts,
@@ -213,6 +221,7 @@ impl App {
             upload: self.upload.clone(),
             store: self.store.clone(),
             retriever: self.retriever.clone(),
+            routing: self.routing.clone(),
             names: self.names.clone(),
             gateway: self.gateway.clone(),
             accounts: self.accounts.clone(),
@@ -269,6 +278,25 @@ impl App {
         closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
         Ok(())
     }
+}
+
+/// Who is asked for providers, and for records of names.
+fn routers(
+    config: &Config,
+    p2p: Option<&P2p>,
+    tasks: &Tasks,
+    metrics: &routing::Metrics,
+) -> (Routing, Vec<Arc<dyn RecordRouter>>) {
+    let mut content: Vec<(_, Arc<dyn ContentRouter>)> = Vec::new();
+    let mut records: Vec<Arc<dyn RecordRouter>> = Vec::new();
+    let (guard, bootstrap) = (Guard::new(&config.network), config.p2p.bootstrap.clone());
+    let dht = p2p.and_then(|p2p| routing::join_dht(&config.routing, p2p, bootstrap, guard, tasks));
+    if let Some(dht) = &dht {
+        content.push(("dht", Arc::new(dht.clone())));
+        records.push(Arc::new(dht.clone()));
+    }
+    let find_peer = dht.map(routing::find_peer);
+    (Routing::new(content, find_peer, metrics.clone()), records)
 }
 
 /// Where a node listens.

@@ -56,6 +56,25 @@ pub enum Part {
     Server,
 }
 
+/// How a node takes part in both DHTs.
+#[derive(Clone)]
+pub struct Setup {
+    /// Whether it answers others.
+    pub part: Part,
+    /// Which addresses named by peers are dialled.
+    pub guard: Guard,
+    /// Peers that lead in, where too few are known.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Which records a server keeps.
+    pub validator: Validator,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("part", &self.part).finish_non_exhaustive()
+    }
+}
+
 /// Our part in both DHTs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dht {
@@ -63,9 +82,10 @@ pub struct Dht {
 }
 
 impl Dht {
-    /// Takes part; `tasks` own what runs. The guard says which addresses named by peers are dialled.
+    /// Takes part; `tasks` own what runs.
     #[must_use]
-    pub fn start(p2p: &P2p, part: Part, guard: Guard, valid: &Validator, tasks: &Tasks) -> Self {
+    pub fn start(p2p: &P2p, setup: Setup, tasks: &Tasks) -> Self {
+        let Setup { part, guard, bootstrap, validator: valid } = setup;
         let queries = Arc::new(Semaphore::new(QUERIES_MAX));
         let side = |scope| {
             let store = (part == Part::Server).then(|| Store::new(&p2p.peer_id(), valid.clone()));
@@ -80,7 +100,9 @@ impl Dht {
                 tasks.spawn(expire(Arc::clone(side), tasks.clone()));
             }
         }
-        tasks.spawn(join::meet(Arc::clone(&sides), p2p.clone(), tasks.stop_token()));
+        let stop = tasks.stop_token();
+        tasks.spawn(join::meet(Arc::clone(&sides), p2p.clone(), stop.clone()));
+        tasks.spawn(join::be_led(Arc::clone(&sides), p2p.clone(), bootstrap, stop));
         Self { sides }
     }
 
@@ -130,6 +152,12 @@ impl Dht {
             taken += puts.filter(|taken| std::future::ready(*taken)).count().await;
         }
         taken
+    }
+
+    /// Whether we are connected with a peer.
+    #[must_use]
+    pub fn is_connected(&self, peer: &PeerId) -> bool {
+        self.sides.iter().any(|side| side.p2p.is_connected(peer))
     }
 
     /// Where a peer can be reached, as others say.

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::PeerId;
+use futures_util::future::join_all;
 use libp2p::swarm::StreamProtocol;
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::p2p::peering::peer_of;
 use crate::p2p::{P2p, PeerEvent};
 
 use super::position::Position;
@@ -28,6 +30,45 @@ const REFRESH: Duration = Duration::from_secs(600);
 const BUCKETS_MAX: u32 = 15;
 /// Identities tried to find one that belongs into a bucket.
 const TRIES_MAX: u32 = 1 << 17;
+
+/// Fewest peers in both tables with which nobody is asked to lead us in.
+const PEERS_MIN: usize = 4;
+/// Wait before we are led in again, the first time; it doubles as long as that does not help.
+const LEAD_WAIT_MIN: Duration = Duration::from_secs(2);
+/// Longest such wait.
+const LEAD_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Has peers lead us in, whenever we know too few. That there is no network is no event.
+pub(super) async fn be_led(
+    sides: Arc<[Arc<Side>]>,
+    p2p: P2p,
+    leaders: Vec<Multiaddr>,
+    stop: CancellationToken,
+) {
+    let mut wait = LEAD_WAIT_MIN;
+    while !leaders.is_empty() {
+        let known: usize = sides.iter().map(|side| side.table().len()).sum();
+        if known < PEERS_MIN {
+            let led = leaders.iter().filter_map(|address| {
+                let (peer, address) = (peer_of(address)?, address.clone());
+                let p2p = p2p.clone();
+                Some(async move { p2p.connect(peer, &[address]).await })
+            });
+            let led = tokio::select! {
+                () = stop.cancelled() => return,
+                led = join_all(led) => led.iter().filter(|led| led.is_ok()).count(),
+            };
+            tracing::debug!(led, "asked to be led into the DHT");
+            wait = (wait * 2).min(LEAD_WAIT_MAX);
+        } else {
+            wait = LEAD_WAIT_MIN;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
 
 /// Takes peers in that say that they are servers, until the node stops.
 pub(super) async fn meet(sides: Arc<[Arc<Side>]>, p2p: P2p, stop: CancellationToken) {
@@ -77,7 +118,10 @@ pub(super) async fn refresh(side: Arc<Side>, stop: CancellationToken) {
         }
         let (dht, peers) = (side.scope.name(), side.table().len());
         tracing::debug!(dht, peers, "looked around in the DHT");
-        sleep(REST).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(REST) => {}
+        }
     }
 }
 

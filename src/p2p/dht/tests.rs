@@ -33,7 +33,9 @@ async fn node(part: Part) -> Node {
         bootstrap: Vec::new(),
     };
     let p2p = P2p::start(&config, Keypair::generate_ed25519(), &tasks).unwrap();
-    let dht = Dht::start(&p2p, part, guard(), &validator(), &tasks);
+    let (bootstrap, validator) = (Vec::new(), validator());
+    let setup = Setup { part, guard: guard(), bootstrap, validator };
+    let dht = Dht::start(&p2p, setup, &tasks);
     until(|| async { !p2p.addresses().await.is_empty() }).await;
     Node { p2p, dht, tasks }
 }
