@@ -22,7 +22,7 @@ fn start_p2p(tasks: &Tasks) -> P2p {
     let config = p2p::Config { listen, bootstrap: Vec::new(), ..p2p::Config::default() };
     let guard = Guard::new(&network::Config { allow_private: true });
     let metrics = p2p::Metrics::register(&Registry::new()).unwrap();
-    let parts = p2p::Parts { guard, metrics, tasks: tasks.clone() };
+    let parts = p2p::Parts { guard, metrics, tasks: tasks.clone(), db: None };
     P2p::start(&config, Keypair::generate_ed25519(), parts).unwrap()
 }
 
