@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
+use crate::bitswap;
 use crate::block::StoreError;
 use crate::blockstore::{self, Store};
 use crate::cache::{self, BlockCache};
@@ -26,6 +27,7 @@ use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
 use crate::network::Guard;
 use crate::p2p::{self, P2p};
+use crate::provider::BlockSource;
 use crate::retrieval::{self, Retriever};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
@@ -169,7 +171,17 @@ impl App {
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
         let disk = Arc::new(store.clone());
-        let sources = Vec::new();
+        let mut sources: Vec<Arc<dyn BlockSource>> = Vec::new();
+        if let Some(p2p) = &p2p {
+            let metrics = bitswap::client::Metrics::register(&registry)?;
+            let guard = Guard::new(&config.network);
+            let client = bitswap::Client::start(p2p.clone(), guard, &tasks, metrics);
+            sources.push(Arc::new(client.clone()));
+            bitswap::network::listen(p2p, &tasks, move |peer, message| {
+                let client = client.clone();
+                async move { client.heard(peer, message.blocks, message.presences).await }
+            });
+        }
         let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics)
             .guarded_by(denylist.clone());
 
