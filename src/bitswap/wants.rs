@@ -569,6 +569,13 @@ impl<W> Wants<W> {
         self.peers.get(peer).is_some_and(Peer::may_send)
     }
 
+    /// Whether no peer is asked for anything, or is to be told anything.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        let is_idle = |known: &Peer| !known.is_asked() && known.wantlist.len() == 0;
+        self.sessions.is_empty() && self.parked.is_empty() && self.peers.values().all(is_idle)
+    }
+
     /// The peers taken for connected.
     pub(super) fn connected_peers(&self) -> Vec<PeerId> {
         let connected = self.peers.iter().filter(|(_, known)| known.connected);

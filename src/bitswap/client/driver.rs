@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use libp2p::swarm::StreamProtocol;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::bitswap::PROTOCOLS;
+use crate::bitswap::message::Dialect;
 use crate::bitswap::wants::Speaks;
 use crate::p2p::PeerEvent;
 
@@ -58,16 +60,20 @@ fn heard(shared: &Arc<Shared>, event: PeerEvent) {
     shared.with(|wants, now| match event {
         PeerEvent::Connected(peer) => wants.connected(peer, None, now),
         PeerEvent::Identified(peer, protocols) => {
-            let knows = |at: usize| protocols.contains(&PROTOCOLS[at]);
-            let speaks = match () {
-                () if knows(0) => Speaks::Presences,
-                () if (1..PROTOCOLS.len()).any(knows) => Speaks::Blocks,
-                () => Speaks::Nothing,
-            };
-            wants.connected(peer, Some(speaks), now);
+            wants.connected(peer, Some(speaks(&protocols)), now);
         }
         PeerEvent::Disconnected(peer) => wants.disconnected(peer, now),
     });
+}
+
+/// What a peer speaks that named these protocols.
+fn speaks(protocols: &[StreamProtocol]) -> Speaks {
+    let known = PROTOCOLS.into_iter().find(|protocol| protocols.contains(protocol));
+    match known.as_ref().map(Dialect::of) {
+        Some(dialect) if dialect.has_presences() => Speaks::Presences,
+        Some(_) => Speaks::Blocks,
+        None => Speaks::Nothing,
+    }
 }
 
 /// Looks at all connections, for events may have been missed.
@@ -80,7 +86,8 @@ async fn look_at_peers(shared: &Arc<Shared>) {
             }
         }
         for known in &peers {
-            wants.connected(known.peer, None, now);
+            let is_identified = !known.protocols.is_empty();
+            wants.connected(known.peer, is_identified.then(|| speaks(&known.protocols)), now);
         }
     });
 }

@@ -52,7 +52,8 @@ impl Default for Budget {
 
 impl Budget {
     /// The part of it that one peer may have.
-    pub(super) fn of_peer() -> Self {
+    #[must_use]
+    pub fn of_peer() -> Self {
         Self(Arc::new(Semaphore::new(PEER_BYTES_MAX)))
     }
 
@@ -80,7 +81,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Self { stream: BufReader::with_capacity(BUFFER_BYTES, stream), peer, all, held: None }
     }
 
-    /// The next message, whenever it comes; none when the stream has ended.
+    /// The next message, whenever it comes; none when the stream has ended. Dropped half-way, it
+    /// leaves the stream of no use.
     pub async fn next(&mut self) -> Result<Option<Message>, ReadError> {
         self.held = None;
         let mut byte = [0];
