@@ -61,9 +61,10 @@ impl Network {
         let p2p = P2p::start(&config.p2p, identity, parts)?;
 
         let (served, denylist) = (Arc::new(ground.store.clone()), ground.denylist.clone());
-        let bitswap = Bitswap::start(&p2p, served, denylist, &config.bitswap, tasks, blocks);
+        let section = &config.bitswap;
+        let bitswap = Bitswap::start(&p2p, served, denylist, guard, section, tasks, blocks);
         ground.store.tell_of_blocks(bitswap.arrivals());
-        let mut sources: Vec<Arc<dyn BlockSource>> = Vec::new();
+        let mut sources: Vec<Arc<dyn BlockSource>> = vec![Arc::new(bitswap.client().clone())];
         if config.http_source.enabled {
             let client = Client::guarded(guard, tasks, &network::Metrics::register(registry)?)?;
             let metrics = http_source::Metrics::register(registry)?;

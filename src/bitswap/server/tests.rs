@@ -50,7 +50,8 @@ impl Node {
         let p2p = start_p2p(&tasks);
         let metrics = super::super::Metrics::register(&Registry::new()).unwrap();
         let config = Config { serve };
-        let bitswap = Bitswap::start(&p2p, served, denylist, &config, &tasks, metrics);
+        let guard = Guard::new(&network::Config { allow_private: true });
+        let bitswap = Bitswap::start(&p2p, served, denylist, guard, &config, &tasks, metrics);
         Self { tasks, p2p, store, bitswap }
     }
 

@@ -3,8 +3,8 @@ use libp2p_identity::Keypair;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::network;
 use crate::metrics::Registry;
+use crate::network;
 use crate::p2p::{Config, Metrics, Parts};
 
 const PATIENCE: Duration = Duration::from_secs(30);
