@@ -21,5 +21,6 @@ mod names;
 mod operator;
 mod shutdown;
 mod signed;
+mod swarm;
 mod tls;
 mod upload;
