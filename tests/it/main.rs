@@ -22,5 +22,6 @@ mod network;
 mod operator;
 mod shutdown;
 mod signed;
+mod swarm;
 mod tls;
 mod upload;
