@@ -20,6 +20,9 @@ mod swarm;
 mod tags;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

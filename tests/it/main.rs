@@ -18,6 +18,7 @@ mod limits;
 mod listeners;
 mod metrics;
 mod names;
+mod network;
 mod operator;
 mod shutdown;
 mod signed;
