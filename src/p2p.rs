@@ -21,6 +21,9 @@ mod swarm;
 mod tags;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +60,6 @@ const EVENTS_MAX: usize = 4096;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where peers may connect; unset, port 4001 over TCP and QUIC, or a free one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Vec<Multiaddr>>,
     /// Peers to stay connected with, each with `/p2p/{peer id}` at its end.
     pub peering: Vec<Multiaddr>,
@@ -69,7 +71,6 @@ pub struct Config {
     pub connections_high: usize,
     /// Memory of this process over which no new peers are let in, in bytes; unset, 80 % of the
     /// machine's or the container's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes_max: Option<u64>,
     /// Where peers are told we are, in place of all that the node finds out itself.
     pub announce: Vec<Multiaddr>,

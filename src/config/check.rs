@@ -93,6 +93,21 @@ fn routing(config: &routing::Config) -> Result<(), Wrong> {
 }
 
 fn p2p(config: &p2p::Config) -> Result<(), Wrong> {
+    let lists = [
+        ("p2p.peering", &config.peering),
+        ("p2p.bootstrap", &config.bootstrap),
+        ("p2p.relays", &config.relays),
+    ];
+    for (key, addresses) in lists {
+        if let Some(nobody) = addresses.iter().find(|address| p2p::peer_of(address).is_none()) {
+            let why = "it must say who is there: end it with /p2p/ and the peer's identity";
+            return Err(wrong(key, nobody, why));
+        }
+    }
+    if let Some(address) = config.announce.iter().find(|address| p2p::peer_of(address).is_some()) {
+        let why = "the node adds its own identity; leave out what begins with /p2p/";
+        return Err(wrong("p2p.announce", address, why));
+    }
     if config.connections_low > config.connections_high {
         let why = format!("it is over p2p.connections_high, which is {}", config.connections_high);
         return Err(wrong("p2p.connections_low", config.connections_low, why));

@@ -1,0 +1,158 @@
+//! Nodes among others: they meet as the operator says, by every transport, and stay themselves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{PATIENCE, Process, program};
+
+/// A node that is on the network, but for loopback alone.
+fn spawn(dir: Arc<TempDir>, set: &[(&str, &str)]) -> Process {
+    Process::spawn_with(dir, |command| {
+        command.env_remove("ESTUARY_OFFLINE");
+        for (key, value) in [
+            ("ESTUARY_P2P__LISTEN", "/ip4/127.0.0.1/tcp/0"),
+            ("ESTUARY_P2P__BOOTSTRAP", ""),
+            ("ESTUARY_P2P__AUTONAT", "false"),
+            ("ESTUARY_ROUTING__DHT", "off"),
+            ("ESTUARY_ROUTING__DELEGATED", ""),
+        ] {
+            command.env(key, value);
+        }
+        command.envs(set.iter().copied());
+    })
+}
+
+fn fresh() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
+}
+
+/// What the node says of itself.
+fn status(node: &Process) -> Value {
+    let said = program(node.dir.path()).args(["status", "--json"]).output().unwrap();
+    serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
+}
+
+fn addresses(node: &Process) -> Vec<String> {
+    let status = status(node);
+    let all = status["addresses"].as_array().unwrap().iter();
+    all.map(|address| address.as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until the page of metrics says that a connection of this kind is there.
+async fn is_connected(node: &Process, direction: &str, transport: &str) {
+    let name =
+        format!("estuary_p2p_connections{{direction=\"{direction}\",transport=\"{transport}\"}}");
+    let connected = async {
+        loop {
+            let page = crate::harness::get(node.admin, "/metrics").await.text();
+            if crate::harness::metric(&page, &name) == 1.0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, connected).await.is_ok(), "no {name}: {}", node.said());
+}
+
+#[tokio::test]
+async fn nodes_meet_by_tcp_quic_and_websocket() {
+    let listen = "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1,/ip4/127.0.0.1/tcp/0/ws";
+    let server = spawn(fresh(), &[("ESTUARY_P2P__LISTEN", listen)]);
+    let at = addresses(&server);
+    for (transport, part) in [("tcp", "/tcp/"), ("quic", "/quic-v1/"), ("websocket", "/ws/")] {
+        let is_it = |address: &&String| {
+            address.contains(part) && (part != "/tcp/" || !address.contains("/ws/"))
+        };
+        let address = at.iter().find(is_it).unwrap();
+        let client = spawn(fresh(), &[("ESTUARY_P2P__PEERING", address)]);
+        is_connected(&client, "out", transport).await;
+        is_connected(&server, "in", transport).await;
+        client.stop();
+    }
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_node_keeps_its_identity_in_a_file_of_its_owner() {
+    let dir = fresh();
+    let first = spawn(Arc::clone(&dir), &[]);
+    let identity = status(&first)["peer_id"].clone();
+    assert!(identity.is_string());
+    first.stop();
+    let found = walk(dir.path());
+    let file = found.iter().find(|path| path.file_name().unwrap() == "identity").unwrap();
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    let second = spawn(Arc::clone(&dir), &[]);
+    assert_eq!(status(&second)["peer_id"], identity);
+    second.stop();
+
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = program(dir.path());
+    let said = command.env_remove("ESTUARY_OFFLINE").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("chmod 600"), "{said}");
+}
+
+/// All files below a directory.
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(walk(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_node_that_is_offline_has_no_socket_for_peers() {
+    let node = Process::spawn_with(fresh(), |command| {
+        command.env("ESTUARY_P2P__LISTEN", "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1");
+    });
+    let status = status(&node);
+    assert!(status["peer_id"].is_null(), "{status}");
+    let mine = sockets(node.id());
+    assert_eq!(mine, 3, "the gateway, the API and the admin listener");
+    node.stop();
+}
+
+/// TCP listeners and UDP sockets that a process has.
+fn sockets(process: u32) -> usize {
+    let links = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let targets = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
+    let inodes: Vec<_> = targets
+        .filter_map(|target| {
+            let target = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned();
+            Some(target)
+        })
+        .collect();
+    let count = |table: &str, state: Option<&str>| {
+        let text = fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default();
+        let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.filter(|row| state.is_none_or(|state| row[3] == state))
+            .filter(|row| inodes.iter().any(|inode| inode == row[9]))
+            .count()
+    };
+    const LISTENS: Option<&str> = Some("0A");
+    count("tcp", LISTENS) + count("tcp6", LISTENS) + count("udp", None) + count("udp6", None)
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_told_before_anything_is_opened() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    let dir = fresh();
+    let mut command = program(dir.path());
+    command.env_remove("ESTUARY_OFFLINE").env("ESTUARY_P2P__LISTEN", &address);
+    let said = command.output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(
+        !said.status.success() && text.contains("p2p.listen") && text.contains(&address),
+        "{text}"
+    );
+    assert!(walk(dir.path()).iter().all(|path| path.extension().is_none_or(|end| end != "redb")));
+}
