@@ -132,7 +132,9 @@ impl SourceSession for ScriptedSession {
                     Err(lacks)
                 }
                 Some(Act::Give(block, delay) | Act::GiveOfProvider(block, delay)) => {
-                    tokio::time::sleep(delay).await;
+                    if !delay.is_zero() {
+                        tokio::time::sleep(delay).await;
+                    }
                     Ok(block)
                 }
                 Some(Act::Lie(block)) => Ok(block),
