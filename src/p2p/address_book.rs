@@ -116,3 +116,23 @@ fn load(db: &Db) -> Result<Vec<(PeerId, Known)>, db::Error> {
     }
     Ok(loaded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network;
+
+    #[test]
+    fn only_addresses_that_may_be_dialled_are_kept_and_those_we_were_at() {
+        let at = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let (public, private) = (at("/ip4/8.8.8.8/tcp/4001"), at("/ip4/10.0.0.1/tcp/4001"));
+        for (allow_private, kept) in [(false, 1), (true, 2)] {
+            let guard = Guard::new(&network::Config { allow_private });
+            let (book, peer) = (AddressBook::open(guard, None), PeerId::random());
+            book.identified(peer, &[public.clone(), private.clone()]);
+            assert_eq!(book.addresses(&peer).len(), kept, "{allow_private}");
+            book.reached(peer, private.clone());
+            assert_eq!(book.addresses(&peer), [private.clone(), public.clone()]);
+        }
+    }
+}

@@ -331,6 +331,10 @@ impl Process {
         self.said.lock().unwrap().clone()
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        rustix::process::Pid::from_child(&self.child).as_raw_nonzero().get()
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();

@@ -31,6 +31,12 @@ fn fresh() -> Arc<TempDir> {
     Arc::new(tempfile::tempdir().unwrap())
 }
 
+/// Stops a node.
+async fn stop(mut node: Process) {
+    node.signal(rustix::process::Signal::TERM);
+    assert!(node.wait().await.success(), "{}", node.said());
+}
+
 /// What the node says of itself.
 fn status(node: &Process) -> Value {
     let said = program(node.dir.path()).args(["status", "--json"]).output().unwrap();
@@ -72,9 +78,9 @@ async fn nodes_meet_by_tcp_quic_and_websocket() {
         let client = spawn(fresh(), &[("ESTUARY_P2P__PEERING", address)]);
         is_connected(&client, "out", transport).await;
         is_connected(&server, "in", transport).await;
-        client.stop();
+        stop(client).await;
     }
-    server.stop();
+    stop(server).await;
 }
 
 #[tokio::test]
@@ -83,13 +89,13 @@ async fn a_node_keeps_its_identity_in_a_file_of_its_owner() {
     let first = spawn(Arc::clone(&dir), &[]);
     let identity = status(&first)["peer_id"].clone();
     assert!(identity.is_string());
-    first.stop();
+    stop(first).await;
     let found = walk(dir.path());
-    let file = found.iter().find(|path| path.file_name().unwrap() == "identity").unwrap();
+    let file = found.iter().find(|path| path.file_name().unwrap() == "identity.key").unwrap();
     assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     let second = spawn(Arc::clone(&dir), &[]);
     assert_eq!(status(&second)["peer_id"], identity);
-    second.stop();
+    stop(second).await;
 
     fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
     let mut command = program(dir.path());
@@ -115,13 +121,13 @@ async fn a_node_that_is_offline_has_no_socket_for_peers() {
     });
     let status = status(&node);
     assert!(status["peer_id"].is_null(), "{status}");
-    let mine = sockets(node.id());
+    let mine = sockets(node.pid());
     assert_eq!(mine, 3, "the gateway, the API and the admin listener");
-    node.stop();
+    stop(node).await;
 }
 
 /// TCP listeners and UDP sockets that a process has.
-fn sockets(process: u32) -> usize {
+fn sockets(process: i32) -> usize {
     let links = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
     let targets = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
     let inodes: Vec<_> = targets

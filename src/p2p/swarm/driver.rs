@@ -256,6 +256,11 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 self.disconnected(peer_id, connection_id, num_established == 0);
             }
+            // A behaviour dials. Who asks for the same peer meanwhile waits for this as well: the
+            // second way to one address and port would be refused, being too soon.
+            SwarmEvent::Dialing { peer_id: Some(peer), .. } => {
+                self.dials.entry(peer).or_default().under_way += 1;
+            }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 self.dial_failed(peer, &error);
             }
