@@ -24,10 +24,12 @@ use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
+use crate::http_source::{self, HttpSource};
 use crate::metrics::Registry;
-use crate::network::Guard;
+use crate::network::{self, Client, Guard};
 use crate::p2p::{self, P2p};
-use crate::retrieval::{self, Retriever};
+use crate::provider::BlockSource;
+use crate::retrieval::{self, Retriever, Scores};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
@@ -99,6 +101,9 @@ pub enum Error {
     /// The network of peers did not start.
     #[error(transparent)]
     P2p(#[from] p2p::Error),
+    /// There is no HTTP client to be had.
+    #[error("no HTTP client can be made: {0}")]
+    HttpClient(#[from] rustls::Error),
     /// What names are resolved by cannot be had.
     #[error(transparent)]
     Names(#[from] routing::Error),
@@ -162,24 +167,33 @@ impl App {
         let p2p = if peers && !config.offline {
             let identity = p2p::load_or_make(&data_dir.identity())?;
             let guard = Guard::new(&config.network);
-            let parts = p2p::Parts { guard, metrics, tasks: tasks.clone() };
+            let db = Some(db.clone());
+            let parts = p2p::Parts { guard, metrics, tasks: tasks.clone(), db };
             Some(P2p::start(&config.p2p, identity, parts)?)
         } else {
             None
         };
+        // Where blocks come from that are not here: peers, then HTTP providers.
+        let mut sources: Vec<Arc<dyn BlockSource>> = Vec::new();
         let metrics = bitswap::Metrics::register(&registry)?;
         if let Some(p2p) = &p2p {
             let (served, denylist) = (Arc::new(store.clone()), denylist.clone());
-            let bitswap = Bitswap::start(p2p, served, denylist, &config.bitswap, &tasks, metrics);
+            let (guard, section) = (Guard::new(&config.network), &config.bitswap);
+            let bitswap = Bitswap::start(p2p, served, denylist, guard, section, &tasks, metrics);
             store.tell_of_blocks(bitswap.arrivals());
+            sources.push(Arc::new(bitswap.client().clone()));
         }
+        sources.extend(http_source(config, p2p.is_some(), &tasks, &registry)?);
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
-        let disk = Arc::new(store.clone());
-        let sources = Vec::new();
-        let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics)
-            .guarded_by(denylist.clone());
+        let router = None;
+        let scores = Scores::open(db.clone())?;
+        tasks.spawn(scores.clone().write_down(tasks.stop_token()));
+        let (disk, owner) = (Arc::new(store.clone()), tasks.clone());
+        let parts = retrieval::Parts { cache, store: disk, sources, router, scores, tasks: owner };
+        let retriever =
+            Retriever::new(parts, config.retrieval.clone(), &metrics).guarded_by(denylist.clone());
 
         let metrics = routing::Metrics::register(&registry)?;
         let (section, offline) = (&config.routing, config.offline);
@@ -280,6 +294,21 @@ impl App {
         closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
         Ok(())
     }
+}
+
+/// The HTTP providers, where the network is to be touched and they are to be asked.
+fn http_source(
+    config: &Config,
+    online: bool,
+    tasks: &Tasks,
+    registry: &Registry,
+) -> Result<Option<Arc<dyn BlockSource>>, Error> {
+    if !online || !config.http_source.enabled {
+        return Ok(None);
+    }
+    let (guard, metrics) = (Guard::new(&config.network), network::Metrics::register(registry)?);
+    let client = Client::guarded(guard, tasks, &metrics)?;
+    Ok(Some(Arc::new(HttpSource::new(client, http_source::Metrics::register(registry)?))))
 }
 
 /// Where a node listens.

@@ -1,8 +1,10 @@
 //! Bitswap: blocks from peers and to them (Bitswap 1.2.0, and 1.1.0 and 1.0.0 with older peers).
 
+pub mod client;
 pub mod message;
 pub mod network;
 pub mod server;
+mod wants;
 
 use std::sync::Arc;
 
@@ -12,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use crate::block::{Blockstore, Mh};
 use crate::denylist::Denylist;
 use crate::metrics::Registry;
+use crate::network::Guard;
 use crate::p2p::{P2p, PeerId};
 use crate::task::Tasks;
 
 use message::Message;
 use server::Server;
 
+pub use client::Client;
 pub use server::Ledger;
 
 /// The protocols, the newest first.
@@ -64,12 +68,17 @@ crate::metrics! {
 pub struct Metrics {
     heard: Heard,
     server: server::Metrics,
+    client: client::Metrics,
 }
 
 impl Metrics {
     /// Makes the collectors and adds them to `registry`.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self { heard: Heard::register(registry)?, server: server::Metrics::register(registry)? })
+        Ok(Self {
+            heard: Heard::register(registry)?,
+            server: server::Metrics::register(registry)?,
+            client: client::Metrics::register(registry)?,
+        })
     }
 }
 
@@ -77,24 +86,28 @@ impl Metrics {
 #[derive(Debug, Clone)]
 pub struct Bitswap {
     server: Server,
+    client: Client,
     metrics: Heard,
 }
 
 impl Bitswap {
     /// Hears peers from now on, and serves them what is in `store` as the configuration says, save
-    /// what `denylist` blocks. `tasks` own what runs.
+    /// what `denylist` blocks. `guard` says which addresses of providers may be dialled; `tasks` own
+    /// what runs.
     #[must_use]
     pub fn start(
         p2p: &P2p,
         store: Arc<dyn Blockstore>,
         denylist: Denylist,
+        guard: Guard,
         config: &Config,
         tasks: &Tasks,
         metrics: Metrics,
     ) -> Self {
-        let Metrics { heard, server } = metrics;
+        let Metrics { heard, server, client } = metrics;
+        let client = Client::start(p2p.clone(), guard, tasks, client);
         let server = Server::start(p2p.clone(), store, denylist, config.serve, tasks, server);
-        let bitswap = Self { server, metrics: heard };
+        let bitswap = Self { server, client, metrics: heard };
         let hearing = bitswap.clone();
         network::listen(p2p, tasks, move |peer, message| {
             let bitswap = hearing.clone();
@@ -109,6 +122,12 @@ impl Bitswap {
         self.server.arrivals()
     }
 
+    /// The source of blocks that peers are.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// What went to and from a peer since it first wanted something; none once it is gone.
     #[must_use]
     pub fn ledger(&self, peer: &PeerId) -> Option<Ledger> {
@@ -116,13 +135,15 @@ impl Bitswap {
     }
 
     async fn heard(&self, peer: PeerId, message: Message) {
-        let Message { full, wants, blocks, .. } = message;
+        let Message { full, wants, blocks, presences, .. } = message;
         self.metrics.messages.inc();
         if !blocks.is_empty() {
             let bytes = blocks.iter().map(|block| block.data.len() as u64).sum();
             self.metrics.bytes.inc_by(bytes);
             self.server.received(&peer, bytes);
         }
+        // Wants first: to hear blocks may mean to wait until others have been checked.
         self.server.heard(peer, full, wants).await;
+        self.client.heard(peer, blocks, presences).await;
     }
 }

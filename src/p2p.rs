@@ -3,11 +3,13 @@
 //! **Invariant:** the only room that knows libp2p's swarm. Protocols are plain async code over the
 //! [`Stream`]s it hands out.
 
+mod address_book;
 mod behaviour;
 mod gate;
 mod identify;
 mod identity;
 mod listen;
+mod manager;
 mod metrics;
 mod names;
 mod peering;
@@ -24,7 +26,9 @@ use std::time::Duration;
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::db::Db;
 use crate::network::Guard;
 use crate::task::Tasks;
 
@@ -33,6 +37,7 @@ pub use libp2p_identity::Keypair;
 
 pub use identity::load_or_make;
 pub use metrics::Metrics;
+pub use peering::peer_of;
 pub use streams::{Inbound, Incoming, OpenError, Stream};
 pub use tags::Busy;
 
@@ -57,6 +62,14 @@ pub struct Config {
     pub peering: Vec<Multiaddr>,
     /// Peers that lead into the DHT.
     pub bootstrap: Vec<Multiaddr>,
+    /// Connections that are left when there were too many.
+    pub connections_low: usize,
+    /// Connections over which the least valuable ones are closed.
+    pub connections_high: usize,
+    /// Memory of this process over which no new peers are let in, in bytes; unset, 80 % of the
+    /// machine's or the container's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes_max: Option<u64>,
     /// Where peers are told we are, in place of all that the node finds out itself.
     pub announce: Vec<Multiaddr>,
     /// Whether peers may reach us through relays where they cannot dial us, and we them.
@@ -78,6 +91,9 @@ impl Default for Config {
             listen: None,
             peering: Vec::new(),
             bootstrap: bootstrap.collect(),
+            connections_low: 400,
+            connections_high: 600,
+            memory_bytes_max: None,
             announce: Vec::new(),
             relay_client: true,
             relays: Vec::new(),
@@ -107,6 +123,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The owner of what runs.
     pub tasks: Tasks,
+    /// Where addresses of peers are kept; none, and they are forgotten at the end.
+    pub db: Option<Db>,
 }
 
 /// For tests, whose nodes are on loopback and counted by nobody.
@@ -116,7 +134,7 @@ impl From<&Tasks> for Parts {
     fn from(tasks: &Tasks) -> Self {
         let guard = Guard::new(&crate::network::Config { allow_private: true });
         let metrics = Metrics::register(&crate::metrics::Registry::new()).unwrap();
-        Self { guard, metrics, tasks: tasks.clone() }
+        Self { guard, metrics, tasks: tasks.clone(), db: None }
     }
 }
 
@@ -179,18 +197,31 @@ pub enum PeerEvent {
 pub struct PeerInfo {
     /// Its identity.
     pub peer: PeerId,
-    /// The address of each connection.
-    pub addresses: Vec<Multiaddr>,
+    /// Its connections.
+    pub connections: Vec<Connection>,
     /// Its program, as it says; at most 128 bytes that print. Empty until it is known.
     pub agent: String,
     /// What it speaks, as it says; empty until it is known.
     pub protocols: Arc<[StreamProtocol]>,
+    /// How long its last answer to a ping took; none until it is known.
+    pub latency: Option<Duration>,
     /// What it is worth, by tag.
     pub tags: Vec<(&'static str, i32)>,
     /// Why it is protected.
     pub protected: Vec<&'static str>,
     /// Pieces of work under way with it.
     pub busy: u32,
+}
+
+/// A connection with a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Where the peer is.
+    pub address: Multiaddr,
+    /// Whether the peer began it.
+    pub inbound: bool,
+    /// How long it has been there.
+    pub age: Duration,
 }
 
 /// The network of peers. Cheap to clone.
@@ -204,6 +235,8 @@ pub struct P2p {
     events: broadcast::Sender<PeerEvent>,
 }
 
+/// Why a peer is protected while the operator connects with it.
+const OPERATOR: &str = "operator";
 /// Longest wait for a peer to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -289,6 +322,20 @@ impl P2p {
         }
     }
 
+    /// As [`connect`](Self::connect), with addresses that the operator named: wherever they lead,
+    /// and however often that failed before.
+    pub async fn connect_named(
+        &self,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+    ) -> Result<(), DialError> {
+        self.allow(addresses);
+        self.protect(&peer, OPERATOR);
+        let connected = self.connect(peer, addresses).await;
+        self.unprotect(&peer, OPERATOR);
+        connected
+    }
+
     /// Ends all connections with a peer. Whether there was one.
     pub async fn disconnect(&self, peer: PeerId) -> bool {
         self.ask(|reply| Command::Disconnect { peer, reply }).await.unwrap_or(false)
@@ -317,9 +364,15 @@ impl P2p {
         self.events.subscribe()
     }
 
-    /// Says what a peer is worth in one respect; 0 takes that back.
+    /// Says what a peer is worth in one respect while it is connected; 0 takes that back.
     pub fn tag(&self, peer: &PeerId, tag: &'static str, weight: i32) {
         self.tags.tag(peer, tag, weight);
+    }
+
+    /// Adds to what a peer is worth in one respect. What it comes to halves each `half_life`, and
+    /// outlasts the connection.
+    pub fn bump(&self, peer: &PeerId, tag: &'static str, by: i32, half_life: Duration) {
+        self.tags.bump(peer, tag, by, half_life, Instant::now());
     }
 
     /// Keeps a peer's connections, whatever it is worth, until the reason is gone.

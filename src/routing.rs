@@ -3,6 +3,7 @@
 //! **Invariant:** what a name stands for is told by a record that its key signed, or by its
 //! domain's own DNS.
 
+mod delegated;
 mod dns;
 mod ipns;
 mod metrics;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::db;
 
+pub use delegated::{Delegated, Metrics as DelegatedMetrics};
 pub use dns::Dns;
 pub use ipns::{RECORD_BYTES_MAX, Record, RecordError};
 pub use metrics::Metrics;

@@ -99,6 +99,14 @@ pub enum Command {
     },
     /// Sign a URL, so that it may be read until it expires
     Sign(Sign),
+    /// Show the peers of the running node, connect with one, or part from one
+    Swarm {
+        /// What to do with peers
+        #[command(subcommand)]
+        command: Swarm,
+    },
+    /// Measure how far a peer is
+    Ping(Ping),
     /// Say how the running node does
     Status,
     /// Print completions for a shell
@@ -273,6 +281,39 @@ pub enum Name {
         /// A name: a key, or a domain with a DNSLink
         name: String,
     },
+}
+
+/// What can be done with peers.
+#[derive(Debug, Subcommand)]
+pub enum Swarm {
+    /// List the peers connected, the most valuable first
+    Peers {
+        /// Show what each speaks as well
+        #[arg(short, long)]
+        verbose: bool,
+    },
+    /// Connect with a peer; private addresses may be named
+    Connect {
+        /// An address with the peer's id, /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…, or its id alone
+        address: String,
+    },
+    /// End the connections with a peer
+    Disconnect {
+        /// Its peer id, or an address with it
+        peer: String,
+    },
+}
+
+/// Options of `ping`.
+#[derive(Debug, clap::Args)]
+pub struct Ping {
+    /// A peer id, or an address with it
+    #[arg(value_name = "PEER")]
+    pub peer: String,
+    /// How many times
+    #[arg(short = 'n', long, default_value_t = 5, value_name = "TIMES",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{autonat, dcutr, ping, relay, upnp};
 use libp2p_identity::Keypair;
 
+use super::manager::Manager;
 use super::streams::{self, Streams};
 use super::{Config, identify};
 use crate::network::Guard;
@@ -14,6 +15,7 @@ use crate::network::Guard;
 /// first.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    pub(super) manager: Manager,
     pub(super) streams: streams::Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -28,12 +30,14 @@ impl Behaviour {
         config: &Config,
         key: &Keypair,
         guard: Guard,
+        manager: Manager,
         streams: Streams,
         relay: Option<relay::client::Behaviour>,
     ) -> Self {
         let hole_punching = config.hole_punching && relay.is_some();
         let peer = key.public().to_peer_id();
         Self {
+            manager,
             streams: streams::Behaviour::new(streams),
             identify: identify::Behaviour::new(key, guard, config.announce.is_empty()),
             ping: ping::Behaviour::default(),

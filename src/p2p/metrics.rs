@@ -9,6 +9,18 @@ crate::metrics! {
     pub struct Metrics {
         /// Connections with peers.
         connections: gauge_vec("estuary_p2p_connections", "direction", "transport"),
+        /// Peers connected.
+        peers: gauge("estuary_p2p_peers"),
+        /// Peers whose addresses are kept.
+        peers_known: gauge("estuary_p2p_peers_known"),
+        /// Peers let go because there were too many connections.
+        peers_trimmed: counter("estuary_p2p_peers_trimmed_total"),
+        /// Times that there were too many connections, and some were let go.
+        trims: counter("estuary_p2p_trims_total"),
+        /// Connections that are being dialled or negotiated.
+        connections_pending: gauge_vec("estuary_p2p_connections_pending", "direction"),
+        /// Connections refused before they were there, by what there was too much or little of.
+        connections_refused: counter_vec("estuary_p2p_connections_refused_total", "reason"),
         /// Attempts to reach a peer that came to an end.
         dials: counter_vec("estuary_p2p_dials_total", "outcome"),
         /// Connections of others that did not come to be.

@@ -188,9 +188,9 @@ mod tests {
             relays.asked(*listener, *peer);
         }
         assert_eq!(relays.next_due(), None);
-        let mut back = relays.reachable();
-        back.sort();
-        assert_eq!(back, listeners);
+        let back = relays.reachable();
+        assert_eq!(back.len(), listeners.len());
+        assert!(listeners.iter().all(|listener| back.contains(listener)));
         assert_eq!(relays.due(now + DOUBT * 9), []);
         assert_eq!(relays.next_due(), None);
     }

@@ -9,9 +9,11 @@ use libp2p_identity::Keypair;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::address_book::AddressBook;
 use super::behaviour::Behaviour;
 use super::gate::Gate;
 use super::listen::Listen;
+use super::manager::{self, Dials, Manager, Marks};
 use super::names::Names;
 use super::peering::{self, Peering};
 use super::relays::Relays;
@@ -40,13 +42,39 @@ pub(super) enum Command {
 
 /// Starts the node.
 pub(super) fn start(config: &Config, identity: &Keypair, parts: Parts) -> Result<P2p, Error> {
-    let Parts { guard, metrics, tasks } = parts;
+    let marks = Marks::new(config.connections_low, config.connections_high);
+    start_with(config, identity, parts, marks)
+}
+
+/// The same, with the patience of the connection manager as an argument.
+pub(super) fn start_with(
+    config: &Config,
+    identity: &Keypair,
+    parts: Parts,
+    marks: Marks,
+) -> Result<P2p, Error> {
+    let Parts { guard, metrics, tasks, db } = parts;
     let (streams, tags) = (Streams::new(metrics.clone()), Tags::default());
     let gate = Gate::new(guard);
     for address in config.peering.iter().chain(&config.bootstrap).chain(&config.relays) {
         gate.name(address);
     }
-    let mut swarm = build(config, identity, &gate, streams.clone())?;
+    let book = AddressBook::open(guard, db.as_ref());
+    if let Some(db) = db {
+        tasks.spawn(book.clone().write_on(db, tasks.stop_token()));
+    }
+    let dials = Dials::new(tags.clone());
+    let manager = Manager::new(manager::Parts {
+        marks,
+        memory_bytes_max: config.memory_bytes_max,
+        guard,
+        tags: tags.clone(),
+        dials: dials.clone(),
+        book,
+        metrics: metrics.clone(),
+        own: config.peering.iter().chain(&config.relays).cloned().collect(),
+    });
+    let mut swarm = build(config, identity, &gate, &dials, manager, streams.clone())?;
     let listen = Listen::of(config);
     let mut awaited = Vec::new();
     for address in listen.addresses {
@@ -93,13 +121,15 @@ fn build(
     config: &Config,
     identity: &Keypair,
     gate: &Gate,
+    dials: &Dials,
+    manager: Manager,
     streams: Streams,
 ) -> Result<Swarm<Behaviour>, Error> {
     let peer = identity.public().to_peer_id();
     let (through_relays, relay) =
         if config.relay_client { Some(relay::client::new(peer)).unzip() } else { (None, None) };
-    let transport = transport::build(identity, gate, &Names::system(), through_relays)?;
-    let behaviour = Behaviour::new(config, identity, gate.guard(), streams, relay);
+    let transport = transport::build(identity, gate, &Names::system(), dials, through_relays)?;
+    let behaviour = Behaviour::new(config, identity, gate.guard(), manager, streams, relay);
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_max_negotiating_inbound_streams(NEGOTIATING_STREAMS_MAX);

@@ -15,6 +15,7 @@ use libp2p_identity::Keypair;
 
 use super::Error;
 use super::gate::{Carrier, Gate};
+use super::manager::{Dials, Paced};
 use super::names::Names;
 use guarded::{Followed, Guarded};
 use secure::Secure;
@@ -37,6 +38,7 @@ pub(super) fn build(
     identity: &Keypair,
     gate: &Gate,
     names: &Names,
+    dials: &Dials,
     relay: Option<relay::client::Transport>,
 ) -> Result<Transport, Error> {
     let secure = Secure::new(identity)?;
@@ -44,6 +46,7 @@ pub(super) fn build(
     streams.set_max_num_streams(STREAMS_MAX);
     let guarded_tcp = || {
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let tcp = Paced::new(tcp, dials.clone());
         Guarded::new(tcp, Carrier::Tcp, gate.clone(), names.clone())
     };
     let mut websocket = websocket::Config::new(guarded_tcp());
@@ -65,7 +68,7 @@ pub(super) fn build(
     config.max_concurrent_stream_limit = STREAMS_MAX as u32;
     config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
     config.max_connection_data = QUIC_WINDOW_BYTES;
-    let quic = quic::tokio::Transport::new(config);
+    let quic = Paced::new(quic::tokio::Transport::new(config), dials.clone());
     let quic = Guarded::new(quic, Carrier::Quic, gate.clone(), names.clone())
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let either = OrTransport::new(quic, OrTransport::new(tcp, websocket));

@@ -20,10 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn start_p2p(tasks: &Tasks) -> P2p {
     let listen = Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
     let config = p2p::Config { listen, bootstrap: Vec::new(), ..p2p::Config::default() };
-    let guard = Guard::new(&network::Config { allow_private: true });
-    let metrics = p2p::Metrics::register(&Registry::new()).unwrap();
-    let parts = p2p::Parts { guard, metrics, tasks: tasks.clone() };
-    P2p::start(&config, Keypair::generate_ed25519(), parts).unwrap()
+    P2p::start(&config, Keypair::generate_ed25519(), tasks).unwrap()
 }
 
 /// A node that serves, and what it is made of.
@@ -50,7 +47,8 @@ impl Node {
         let p2p = start_p2p(&tasks);
         let metrics = super::super::Metrics::register(&Registry::new()).unwrap();
         let config = Config { serve };
-        let bitswap = Bitswap::start(&p2p, served, denylist, &config, &tasks, metrics);
+        let guard = Guard::new(&network::Config { allow_private: true });
+        let bitswap = Bitswap::start(&p2p, served, denylist, guard, &config, &tasks, metrics);
         Self { tasks, p2p, store, bitswap }
     }
 

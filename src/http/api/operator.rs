@@ -4,6 +4,7 @@ mod add;
 pub mod framing;
 mod names;
 mod read;
+mod swarm;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -42,6 +43,10 @@ pub(super) fn routes(parts: Parts) -> Router {
         .route("/names", get(names::list))
         .route("/names/{name}", get(names::get).put(names::put).delete(names::remove))
         .route("/resolve/{name}", get(names::resolve))
+        .route("/swarm/peers", get(swarm::peers))
+        .route("/swarm/connect", post(swarm::connect))
+        .route("/swarm/disconnect", post(swarm::disconnect))
+        .route("/ping", post(swarm::ping))
         .route("/status", get(status))
         .with_state(parts)
 }

@@ -22,7 +22,7 @@ use crate::p2p::metrics::{Metrics, direction, outcome, transport};
 use crate::p2p::peering::Peering;
 use crate::p2p::relays::{self, Relays};
 use crate::p2p::tags::Tags;
-use crate::p2p::{DialError, PeerEvent, PeerInfo};
+use crate::p2p::{self, DialError, PeerEvent, PeerInfo};
 
 /// Longest time that connections are given to close when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,12 +47,14 @@ pub(super) struct Dialling {
 pub(super) struct Peer {
     connections: Vec<Connection>,
     identified: Option<Identified>,
+    latency: Option<Duration>,
 }
 
 struct Connection {
     id: ConnectionId,
     address: Multiaddr,
     inbound: bool,
+    since: Instant,
     /// Pings in a row without an answer.
     pings_missed: u32,
 }
@@ -138,16 +140,23 @@ impl Driver {
     }
 
     fn info(&self, id: PeerId, peer: &Peer) -> PeerInfo {
-        let worth = self.tags.worth(&id);
+        let now = Instant::now();
+        let worth = self.tags.worth(&id, now);
+        let connection = |one: &Connection| p2p::Connection {
+            address: one.address.clone(),
+            inbound: one.inbound,
+            age: now - one.since,
+        };
         let identified = peer.identified.clone();
         let (agent, protocols) = identified.map(|said| (said.agent, said.protocols)).unzip();
         PeerInfo {
             peer: id,
-            addresses: peer.connections.iter().map(|one| one.address.clone()).collect(),
+            connections: peer.connections.iter().map(connection).collect(),
             agent: agent.unwrap_or_default(),
             protocols: protocols.unwrap_or_default(),
-            tags: worth.tags.into_iter().collect(),
-            protected: worth.protected.into_iter().collect(),
+            latency: peer.latency,
+            tags: worth.tags,
+            protected: worth.protected,
             busy: worth.busy,
         }
     }
@@ -289,7 +298,14 @@ impl Driver {
             self.metrics.dials.with_label_values(&["reached"]).inc();
         }
         let peer = self.peers.entry(id).or_default();
-        peer.connections.push(Connection { id: connection, address, inbound, pings_missed: 0 });
+        let since = Instant::now();
+        peer.connections.push(Connection {
+            id: connection,
+            address,
+            inbound,
+            since,
+            pings_missed: 0,
+        });
         self.peering.connected(&id);
         self.relays.connected(Instant::now());
         if first {
@@ -369,7 +385,7 @@ impl Driver {
                 self.identified(peer_id, connection_id, info);
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => {
-                self.pinged(peer, connection, result.is_ok());
+                self.pinged(peer, connection, result.ok());
             }
             BehaviourEvent::HolePunching(event) => {
                 let outcome = if event.result.is_ok() { "direct" } else { "failed" };
@@ -399,17 +415,19 @@ impl Driver {
         {
             self.relays.met(id, with_peer(on.address.clone(), id));
         }
+        self.swarm.behaviour_mut().manager.identified(id, &said.addresses);
         let protocols = said.protocols.clone();
         peer.identified = Some(said);
         drop(self.events.send(PeerEvent::Identified(id, protocols)));
     }
 
-    fn pinged(&mut self, id: PeerId, connection: ConnectionId, answered: bool) {
-        let connections = self.peers.get_mut(&id).map(|peer| &mut peer.connections);
-        let Some(on) = connections.into_iter().flatten().find(|one| one.id == connection) else {
+    fn pinged(&mut self, id: PeerId, connection: ConnectionId, took: Option<Duration>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.latency = took.or(peer.latency);
+        let Some(on) = peer.connections.iter_mut().find(|one| one.id == connection) else {
             return;
         };
-        on.pings_missed = if answered { 0 } else { on.pings_missed + 1 };
+        on.pings_missed = if took.is_some() { 0 } else { on.pings_missed + 1 };
         if on.pings_missed >= PINGS_MISSED_MAX {
             tracing::debug!(peer = %id, address = %on.address, "disconnected: no answer to pings");
             self.swarm.close_connection(connection);
