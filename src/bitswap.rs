@@ -142,7 +142,8 @@ impl Bitswap {
             self.metrics.bytes.inc_by(bytes);
             self.server.received(&peer, bytes);
         }
-        self.client.heard(peer, blocks, presences).await;
+        // Wants first: to hear blocks may mean to wait until others have been checked.
         self.server.heard(peer, full, wants).await;
+        self.client.heard(peer, blocks, presences).await;
     }
 }

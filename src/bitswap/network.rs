@@ -7,6 +7,6 @@ mod courier;
 mod inbound;
 mod reader;
 
-pub use courier::{Courier, SendError};
+pub use courier::{Courier, Pressure, SendError, Waiting};
 pub use inbound::listen;
 pub use reader::{Budget, ReadError, Reader};

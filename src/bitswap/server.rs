@@ -20,6 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Serve;
 use super::message::Entry;
+use super::network::Pressure;
 use crate::block::{Blockstore, Cid, Mh};
 use crate::denylist::Denylist;
 use crate::p2p::{P2p, PeerEvent, PeerId};
@@ -53,6 +54,8 @@ struct Shared {
     /// Counts when blocks arrived, so that none is missed between a look and its note.
     arrivals: AtomicU64,
     budget: Arc<Semaphore>,
+    /// On while reads wait for their turn at the budget.
+    pressure: Pressure,
     tasks: Tasks,
     metrics: Metrics,
 }
@@ -83,6 +86,7 @@ impl Server {
             has_absent: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
             budget: Arc::new(Semaphore::new(OUTSTANDING_BYTES_MAX)),
+            pressure: Pressure::default(),
             tasks: tasks.clone(),
             metrics,
         };

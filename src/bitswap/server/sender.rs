@@ -72,7 +72,8 @@ impl Sender {
     /// Sends what there is and what there will be, until that fails.
     async fn send_all(&mut self) -> SendError {
         let mut reads = FuturesUnordered::new();
-        let mut resting = Some(Courier::new(self.shared.p2p.clone(), self.peer));
+        let courier = Courier::new(self.shared.p2p.clone(), self.peer);
+        let mut resting = Some(courier.under(self.shared.pressure.clone()));
         let mut writing: OptionFuture<BoxFuture<'static, Written>> = None.into();
         let wake = Arc::clone(&self.line.wake);
         loop {
@@ -173,11 +174,19 @@ fn cost(job: &Job) -> u32 {
 
 /// Reads a block when it is its turn at the budget, if it may still be given.
 async fn read(shared: Arc<Shared>, job: Job) -> Read {
-    let budget = Arc::clone(&shared.budget);
-    // It is closed by nobody, and so large that each block fits in.
-    let permit = match budget.acquire_many_owned(cost(&job)).await {
+    let bytes = cost(&job);
+    let permit = match Arc::clone(&shared.budget).try_acquire_many_owned(bytes) {
         Ok(permit) => permit,
-        Err(_) => std::future::pending().await,
+        Err(_) => {
+            let waiting = shared.pressure.waiting();
+            let permit = Arc::clone(&shared.budget).acquire_many_owned(bytes).await;
+            drop(waiting);
+            match permit {
+                Ok(permit) => permit,
+                // Nobody closes it.
+                Err(_) => std::future::pending().await,
+            }
+        }
     };
     let block = match shared.held(&job.cid).await {
         Held::Here(_) => shared.store.get(&job.cid).await.unwrap_or(None),

@@ -309,6 +309,29 @@ async fn p02_who_does_not_read_costs_a_mebibyte_and_loses_its_stream() {
     assert_eq!(peer.hears_lines(3).await.0.len(), 3);
 }
 
+/// P-02: many peers want much, read nothing, and hold all memory there is for that.
+#[tokio::test]
+async fn p02_peers_that_do_not_read_make_room_for_one_that_does() {
+    let node = Node::new();
+    let cids = node.hold(2, 2 << 20);
+    let mut unread = Vec::new();
+    // One more would have to wait already.
+    for _ in 1..OUTSTANDING_BYTES_MAX >> 21 {
+        let mut peer = Peer::of(&node).await;
+        peer.wants(want_blocks(&cids)).await;
+        let inbound = peer.inbound().await;
+        unread.push((peer, inbound));
+    }
+    let shared = node.shared();
+    until("there is no room", || shared.budget.available_permits() < 2 << 20).await;
+    let mut peer = Peer::of(&node).await;
+    let began = tokio::time::Instant::now();
+    peer.wants(want_blocks(&cids[..1])).await;
+    assert_eq!(peer.hears_lines(1).await.0.len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(shared.metrics.stalled.get() > 0);
+}
+
 /// P-03, with a real peer.
 #[tokio::test]
 async fn p03_a_peer_of_2048_wants_is_given_all_that_is_there() {
