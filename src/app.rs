@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
+use crate::bitswap;
 use crate::block::StoreError;
 use crate::blockstore::{self, Store};
 use crate::cache::{self, BlockCache};
@@ -24,7 +25,9 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
+use crate::network::Guard;
 use crate::p2p::{self, P2p};
+use crate::provider::BlockSource;
 use crate::retrieval::{self, Retriever, Scores};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
@@ -158,7 +161,9 @@ impl App {
 
         let p2p = if peers && !config.offline {
             let identity = p2p::load_or_make(&data_dir.identity())?;
-            Some(P2p::start(&config.p2p, identity, &tasks)?)
+            let guard = Guard::new(&config.network);
+            let parts = p2p::Parts { guard, tasks: tasks.clone() };
+            Some(P2p::start(&config.p2p, identity, parts)?)
         } else {
             None
         };
@@ -166,7 +171,17 @@ impl App {
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
         // Where blocks come from that are not here, and who finds out who has them.
-        let (sources, router) = (Vec::new(), None);
+        let (mut sources, router): (Vec<Arc<dyn BlockSource>>, _) = (Vec::new(), None);
+        if let Some(p2p) = &p2p {
+            let metrics = bitswap::client::Metrics::register(&registry)?;
+            let guard = Guard::new(&config.network);
+            let client = bitswap::Client::start(p2p.clone(), guard, &tasks, metrics);
+            sources.push(Arc::new(client.clone()));
+            bitswap::network::listen(p2p, &tasks, move |peer, message| {
+                let client = client.clone();
+                async move { client.heard(peer, message.blocks, message.presences).await }
+            });
+        }
         let scores = Scores::open(db.clone())?;
         tasks.spawn(scores.clone().write_down(tasks.stop_token()));
         let (disk, owner) = (Arc::new(store.clone()), tasks.clone());

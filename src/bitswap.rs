@@ -1,6 +1,9 @@
 //! Bitswap: blocks from peers and to them (Bitswap 1.2.0, and 1.1.0 and 1.0.0 with older peers).
 
+pub mod client;
 pub mod message;
+pub mod network;
+mod wants;
 
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
@@ -12,6 +15,8 @@ pub const PROTOCOLS: [StreamProtocol; 4] = [
     StreamProtocol::new("/ipfs/bitswap/1.0.0"),
     StreamProtocol::new("/ipfs/bitswap"),
 ];
+
+pub use client::Client;
 
 /// What peers are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]

@@ -3,7 +3,9 @@
 //! **Invariant:** the only room that knows libp2p's swarm. Protocols are plain async code over the
 //! [`Stream`]s it hands out.
 
+mod behaviour;
 mod identity;
+mod peering;
 mod streams;
 mod swarm;
 mod tags;
@@ -14,6 +16,9 @@ use std::time::Duration;
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::network::Guard;
+use crate::task::Tasks;
 
 pub use libp2p::{Multiaddr, PeerId};
 pub use libp2p_identity::Keypair;
@@ -60,6 +65,24 @@ const BOOTSTRAP: &[&str] = &[
     "/dnsaddr/va1.bootstrap.libp2p.io/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8",
     "/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
 ];
+
+/// What the network of peers stands on.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which addresses that others name may be dialled.
+    pub guard: Guard,
+    /// The owner of what runs.
+    pub tasks: Tasks,
+}
+
+/// For tests, whose nodes are on loopback.
+#[cfg(any(test, feature = "testing"))]
+impl From<&Tasks> for Parts {
+    fn from(tasks: &Tasks) -> Self {
+        let guard = Guard::new(&crate::network::Config { allow_private: true });
+        Self { guard, tasks: tasks.clone() }
+    }
+}
 
 /// Why the network of peers did not start.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +167,15 @@ pub struct P2p {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl P2p {
+    /// Starts the node, within a runtime.
+    pub fn start(
+        config: &Config,
+        identity: Keypair,
+        parts: impl Into<Parts>,
+    ) -> Result<Self, Error> {
+        swarm::start(config, identity, &parts.into())
+    }
+
     /// Who we are.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
