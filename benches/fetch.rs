@@ -18,6 +18,7 @@ use estuary::routing::{self, Names};
 use estuary::testing::{Act, MemoryBlockstore, ScriptedSource};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -69,7 +70,7 @@ async fn rates() -> Result<(), Failure> {
         for query in ["", "?format=car"] {
             for on_disk in [false, true] {
                 let (root, source) = content(blocks, block_bytes)?;
-                let dir = tempfile::tempdir()?;
+                let (dir, stop) = (tempfile::tempdir()?, CancellationToken::new());
                 let (store, closing): (Arc<dyn Blockstore>, _) = if on_disk {
                     let registry = Registry::new();
                     let metrics = db::Metrics::register(&registry)?;
@@ -78,6 +79,7 @@ async fn rates() -> Result<(), Failure> {
                     let metrics = blockstore::Metrics::register(&registry)?;
                     let config = blockstore::Config::default();
                     let store = Store::open(&dir.path().join("s"), db.clone(), &config, metrics)?;
+                    tokio::task::spawn_local(store.clone().maintain(stop.clone()));
                     (Arc::new(store.clone()), Some((store, db)))
                 } else {
                     (Arc::new(MemoryBlockstore::default()), None)
@@ -93,6 +95,7 @@ async fn rates() -> Result<(), Failure> {
                     took.as_secs_f64() * 1e6 / blocks as f64,
                 );
                 if let Some((store, db)) = closing {
+                    stop.cancel();
                     store.close().await?;
                     db.close()?;
                 }
@@ -132,7 +135,8 @@ async fn waiters() -> Result<(), Failure> {
 
 fn main() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
         waiters().await?;
         rates().await
     })

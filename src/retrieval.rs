@@ -182,7 +182,8 @@ impl Retriever {
             self.shared.rungs.none.inc();
             return Err(FetchError::NotFound(Box::new(*cid)));
         }
-        self.ask_sources(cid, session).await
+        // Boxed, so that whoever finds its blocks at hand carries nothing of it around.
+        Box::pin(self.ask_sources(cid, session)).await
     }
 
     /// The block, if that takes no waiting: an identity CID, or one in memory. One that is blocked

@@ -90,6 +90,9 @@ impl<'a> Fetch<'a> {
         }
         let mut timer = std::pin::pin!(tokio::time::sleep_until(self.next_at()));
         loop {
+            if Instant::now() >= self.context.deadline {
+                return Err(self.lost(true));
+            }
             if self.race.is_empty() && self.is_over() {
                 return Err(self.lost(false));
             }
@@ -105,12 +108,7 @@ impl<'a> Fetch<'a> {
                     }
                 }
                 Ok(()) = changes.changed() => self.ask_those_with_news(),
-                () = &mut timer => {
-                    if Instant::now() >= self.context.deadline {
-                        return Err(self.lost(true));
-                    }
-                    self.on_time();
-                }
+                () = &mut timer => self.on_time(),
             }
         }
     }
