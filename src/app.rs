@@ -28,9 +28,10 @@ use crate::metrics::Registry;
 use crate::network::{self, Client, Guard};
 use crate::p2p::{self, P2p};
 use crate::provider::BlockSource;
-use crate::retrieval::{self, Retriever};
+use crate::retrieval::{self, Retriever, Scores};
 use crate::routing::{self, Names};
 use crate::task::{Tasks, now_unix};
+use crate::traffic::{self, Traffic};
 use crate::upload::{self, Upload};
 
 pub use data_dir::{DataDir, has_store, socket_path};
@@ -123,6 +124,7 @@ pub struct App {
     p2p: Option<P2p>,
     registry: Registry,
     store: Store,
+    traffic: Traffic,
     retriever: Retriever,
     names: Names,
     gateway: Gateway,
@@ -158,6 +160,8 @@ impl App {
         let metrics = blockstore::Metrics::register(&registry)?;
         let store = Store::open(&data_dir.segments(), db.clone(), &config.blockstore, metrics)?;
         let tasks = Tasks::new();
+        let traffic = Traffic::open(db.clone(), &traffic::Metrics::register(&registry)?)?;
+        tasks.spawn(traffic.clone().write_down(tasks.stop_token()));
         tasks.spawn(store.clone().maintain(tasks.stop_token()));
         tasks.spawn(denylist.watch(tasks.stop_token()));
         tasks.spawn(allowlist.watch(tasks.stop_token()));
@@ -171,10 +175,21 @@ impl App {
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
-        let disk = Arc::new(store.clone());
-        let sources = http_source(config, p2p.is_some(), &tasks, &registry)?;
-        let retriever = Retriever::new(cache, disk, sources, config.retrieval.clone(), &metrics)
-            .guarded_by(denylist.clone());
+        // Where blocks come from that are not here, and who finds out who has them.
+        let router = None;
+        let mut sources: Vec<Arc<dyn BlockSource>> = Vec::new();
+        let network = network::Metrics::register(&registry)?;
+        if p2p.is_some() && config.http_source.enabled {
+            let client = Client::guarded(Guard::new(&config.network), &tasks, &network)?;
+            let metrics = http_source::Metrics::register(&registry)?;
+            sources.push(Arc::new(HttpSource::new(client, traffic.clone(), metrics)));
+        }
+        let scores = Scores::open(db.clone())?;
+        tasks.spawn(scores.clone().write_down(tasks.stop_token()));
+        let (disk, owner) = (Arc::new(store.clone()), tasks.clone());
+        let parts = retrieval::Parts { cache, store: disk, sources, router, scores, tasks: owner };
+        let retriever =
+            Retriever::new(parts, config.retrieval.clone(), &metrics).guarded_by(denylist.clone());
 
         let metrics = routing::Metrics::register(&registry)?;
         let (section, offline) = (&config.routing, config.offline);
@@ -182,7 +197,9 @@ impl App {
         let names = Names::new(parts, metrics);
         let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
-        let gateway = Gateway::new(parts, &config.gateway, &metrics).admitting(allowlist);
+        let gateway = Gateway::new(parts, &config.gateway, &metrics)
+            .admitting(allowlist)
+            .counting(traffic.clone());
         let accounts = Accounts::new(db.clone());
         let metrics = upload::Metrics::register(&registry)?;
         let upload =
@@ -200,6 +217,7 @@ impl App {
             p2p,
             registry,
             store,
+            traffic,
             retriever,
             names,
             gateway,
@@ -218,6 +236,7 @@ impl App {
         Parts {
             upload: self.upload.clone(),
             store: self.store.clone(),
+            traffic: self.traffic.clone(),
             retriever: self.retriever.clone(),
             names: self.names.clone(),
             gateway: self.gateway.clone(),
@@ -275,21 +294,6 @@ impl App {
         closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
         Ok(())
     }
-}
-
-/// The HTTP providers, where the network is to be touched and they are to be asked.
-fn http_source(
-    config: &Config,
-    online: bool,
-    tasks: &Tasks,
-    registry: &Registry,
-) -> Result<Vec<Arc<dyn BlockSource>>, Error> {
-    if !online || !config.http_source.enabled {
-        return Ok(Vec::new());
-    }
-    let (guard, metrics) = (Guard::new(&config.network), network::Metrics::register(registry)?);
-    let client = Client::guarded(guard, tasks, &metrics)?;
-    Ok(vec![Arc::new(HttpSource::new(client, http_source::Metrics::register(registry)?))])
 }
 
 /// Where a node listens.

@@ -15,6 +15,7 @@ mod name;
 mod output;
 mod read;
 mod sign;
+mod traffic;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -103,6 +104,7 @@ async fn dispatch(args: Args, node: &Node) -> Result<(), Error> {
         Command::Key { command } => key::key(node, command, out).await,
         Command::Name { command } => name::name(node, command, out).await,
         Command::Status => keep::status(node, out).await,
+        Command::Traffic { days, limit } => traffic::traffic(node, days, limit, out).await,
         // These need no node, and went elsewhere.
         Command::Serve | Command::CheckConfig | Command::Completions { .. } => Ok(()),
         Command::Denylist { .. } | Command::Sign(_) => Ok(()),

@@ -244,7 +244,10 @@ impl From<FetchError> for ApiError {
             FetchError::Timeout(..) => {
                 Self::soon(StatusCode::GATEWAY_TIMEOUT, "ERR_TIMEOUT", error.to_string())
             }
-            FetchError::Unavailable(_) | FetchError::Corrupt(_) => {
+            FetchError::Missing(missing) if missing.timed_out => {
+                Self::soon(StatusCode::GATEWAY_TIMEOUT, "ERR_TIMEOUT", missing.to_string())
+            }
+            FetchError::Unavailable(_) | FetchError::Corrupt(_) | FetchError::Missing(_) => {
                 Self::soon(StatusCode::BAD_GATEWAY, "ERR_UNAVAILABLE", error.to_string())
             }
             FetchError::Store(error) => error.into(),
