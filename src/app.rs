@@ -30,6 +30,7 @@ use crate::provider::ContentRouter;
 use crate::retrieval::{self, Retriever, Scores};
 use crate::routing::{self, Names, Routing};
 use crate::task::{Tasks, now_unix};
+use crate::traffic::{self, Traffic};
 use crate::upload::{self, Upload};
 
 pub use data_dir::{DataDir, has_store, socket_path};
@@ -123,6 +124,7 @@ pub struct App {
     p2p: Option<P2p>,
     registry: Registry,
     store: Store,
+    traffic: Traffic,
     retriever: Retriever,
     routing: Routing,
     names: Names,
@@ -159,6 +161,8 @@ impl App {
         let metrics = blockstore::Metrics::register(&registry)?;
         let store = Store::open(&data_dir.segments(), db.clone(), &config.blockstore, metrics)?;
         let tasks = Tasks::new();
+        let traffic = Traffic::open(db.clone(), &traffic::Metrics::register(&registry)?)?;
+        tasks.spawn(traffic.clone().write_down(tasks.stop_token()));
         tasks.spawn(store.clone().maintain(tasks.stop_token()));
         tasks.spawn(denylist.watch(tasks.stop_token()));
         tasks.spawn(allowlist.watch(tasks.stop_token()));
@@ -170,6 +174,7 @@ impl App {
             db: &db,
             store: &store,
             denylist: &denylist,
+            traffic: &traffic,
             tasks: &tasks,
             registry: &registry,
         };
@@ -192,7 +197,9 @@ impl App {
         let names = Names::new(parts, metrics);
         let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
-        let gateway = Gateway::new(parts, &config.gateway, &metrics).admitting(allowlist);
+        let gateway = Gateway::new(parts, &config.gateway, &metrics)
+            .admitting(allowlist)
+            .counting(traffic.clone());
         let accounts = Accounts::new(db.clone());
         let metrics = upload::Metrics::register(&registry)?;
         let upload =
@@ -210,6 +217,7 @@ impl App {
             p2p,
             registry,
             store,
+            traffic,
             retriever,
             routing,
             names,
@@ -229,6 +237,7 @@ impl App {
         Parts {
             upload: self.upload.clone(),
             store: self.store.clone(),
+            traffic: self.traffic.clone(),
             retriever: self.retriever.clone(),
             routing: self.routing.clone(),
             names: self.names.clone(),

@@ -17,6 +17,7 @@ mod output;
 mod read;
 mod sign;
 mod swarm;
+mod traffic;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -108,6 +109,7 @@ async fn dispatch(args: Args, node: &Node) -> Result<(), Error> {
         Command::Swarm { command } => swarm::swarm(node, command, out).await,
         Command::Ping(asked) => swarm::ping(node, &asked, out).await,
         Command::Status => keep::status(node, out).await,
+        Command::Traffic { days, limit } => traffic::traffic(node, days, limit, out).await,
         // These need no node, and went elsewhere.
         Command::Serve | Command::CheckConfig | Command::Completions { .. } => Ok(()),
         Command::Denylist { .. } | Command::Sign(_) => Ok(()),

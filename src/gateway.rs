@@ -28,7 +28,7 @@ mod timing;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Response;
+use http::{Method, Response};
 use tokio::time::Instant;
 
 use crate::block::{Cid, IDENTITY};
@@ -36,6 +36,7 @@ use crate::denylist::Allowlist;
 use crate::retrieval::Retriever;
 use crate::routing::{Name, Names, Resolved};
 use crate::task::now_unix;
+use crate::traffic::Traffic;
 
 pub use body::Body;
 pub use config::Config;
@@ -86,6 +87,15 @@ pub struct Gateway {
     encoders: Encoders,
     listing_entries_max: usize,
     range_bytes_max: u64,
+    traffic: Option<Traffic>,
+}
+
+/// What is known of a request once it was read.
+#[derive(Debug, Default)]
+struct Read {
+    format: Option<Format>,
+    /// The root of the content that it asks for.
+    root: Option<Cid>,
 }
 
 impl Gateway {
@@ -103,7 +113,14 @@ impl Gateway {
             encoders: Encoders::new(config.compress),
             listing_entries_max: config.listing_entries_max.max(1),
             range_bytes_max: config.range_bytes_max,
+            traffic: None,
         }
+    }
+
+    /// The same, and what is answered is counted here.
+    #[must_use]
+    pub fn counting(self, traffic: Traffic) -> Self {
+        Self { traffic: Some(traffic), ..self }
     }
 
     /// The same, but only what this list admits is answered.
@@ -121,30 +138,37 @@ impl Gateway {
     /// Answers a request that came from `peer`. Whatever goes wrong before the head is sent becomes
     /// a response that names it; what goes wrong later becomes an error of the body.
     pub async fn respond(&self, mut request: Request, peer: Peer) -> Response<Body> {
-        let mut format = None;
+        let mut read = Read::default();
         if conditions::are_made(&request)
             && let Some(refusal) = Box::pin(self.refusal(&request, peer)).await
         {
             return refusal;
         }
         let encoding = self.encoders.read(&mut request);
-        let outcome = self.answer(&request, peer, &mut format).await;
+        let outcome = self.answer(&request, peer, &mut read).await;
+        let format = read.format;
         let mut response =
             outcome.unwrap_or_else(|error| error.for_asker(&request).response(&request, format));
         if let Some(encoding) = encoding {
             response = self.encoders.apply(&encoding, response, format);
         }
         self.counters.responded(format, response.status());
-        response
+        match &self.traffic {
+            Some(traffic) if request.method() == Method::GET => {
+                response.map(|body| body.counted(traffic, read.root))
+            }
+            _ => response,
+        }
     }
 
     /// The answer where a condition of the request does not hold. What has no content to be compared
     /// is answered as if there were no condition.
     async fn refusal(&self, request: &Request, peer: Peer) -> Option<Response<Body>> {
         let mut head = conditions::head_of(request);
-        let mut format = None;
+        let mut read = Read::default();
         let encoding = self.encoders.read(&mut head);
-        let mut there = self.answer(&head, peer, &mut format).await.ok()?;
+        let mut there = self.answer(&head, peer, &mut read).await.ok()?;
+        let format = read.format;
         if let Some(encoding) = encoding {
             there = self.encoders.apply(&encoding, there, format);
         }
@@ -161,7 +185,7 @@ impl Gateway {
         &self,
         request: &Request,
         peer: Peer,
-        format: &mut Option<Format>,
+        read: &mut Read,
     ) -> Result<Response<Body>, Error> {
         // What is blocked is not looked up.
         let begin = |domain: &str, below: &[String]| {
@@ -183,7 +207,7 @@ impl Gateway {
             Parsed::Redirect(location) => return respond::redirect(&location),
             Parsed::Found(location) => return respond::found(&location),
         };
-        *format = Some(asked.wants.format);
+        read.format = Some(asked.wants.format);
         let grant = self.grant(request, peer, &mut asked)?;
         self.admit(&asked, peer)?;
         if asked.wants.format == Format::IpnsRecord {
@@ -202,6 +226,7 @@ impl Gateway {
                 (content, Some(took))
             }
         };
+        read.root = Some(content.path.root);
         let mut response = self.content(&content).await?;
         if let Some(took) = named_in {
             response = timing::named(response, took);

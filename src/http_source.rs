@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::network::{Client, HttpUrl};
 use crate::provider::{BlockSource, SourceSession};
+use crate::traffic::Traffic;
 
 pub use metrics::Metrics;
 
@@ -57,6 +58,7 @@ struct Shared {
     client: Client,
     endpoints: moka::sync::Cache<HttpUrl, Arc<Endpoint>>,
     requests: Semaphore,
+    traffic: Traffic,
     metrics: Metrics,
 }
 
@@ -69,13 +71,13 @@ impl std::fmt::Debug for HttpSource {
 impl HttpSource {
     /// Fetches through this client, which goes where its guard lets it.
     #[must_use]
-    pub fn new(client: Client, metrics: Metrics) -> Self {
+    pub fn new(client: Client, traffic: Traffic, metrics: Metrics) -> Self {
         let endpoints = moka::sync::Cache::builder()
             .max_capacity(ENDPOINTS_MAX)
             .time_to_idle(ENDPOINT_IDLE)
             .build();
         let requests = Semaphore::new(REQUESTS_MAX);
-        Self { shared: Arc::new(Shared { client, endpoints, requests, metrics }) }
+        Self { shared: Arc::new(Shared { client, endpoints, requests, traffic, metrics }) }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::p2p::{self, P2p};
 use crate::provider::{BlockSource, ContentRouter};
 use crate::routing::{self, RecordRouter, Routing};
 use crate::task::Tasks;
+use crate::traffic::Traffic;
 
 use super::Error;
 use super::data_dir::DataDir;
@@ -25,6 +26,7 @@ pub(super) struct Ground<'a> {
     pub(super) db: &'a Db,
     pub(super) store: &'a Store,
     pub(super) denylist: &'a Denylist,
+    pub(super) traffic: &'a Traffic,
     pub(super) tasks: &'a Tasks,
     pub(super) registry: &'a Registry,
 }
@@ -68,7 +70,7 @@ impl Network {
         if config.http_source.enabled {
             let client = Client::guarded(guard, tasks, &network::Metrics::register(registry)?)?;
             let metrics = http_source::Metrics::register(registry)?;
-            sources.push(Arc::new(HttpSource::new(client, metrics)));
+            sources.push(Arc::new(HttpSource::new(client, ground.traffic.clone(), metrics)));
         }
 
         let mut content: Vec<(_, Arc<dyn ContentRouter>)> = Vec::new();

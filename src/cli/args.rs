@@ -79,6 +79,15 @@ pub enum Command {
     },
     /// Hash every block again and name the bad ones
     Scrub,
+    /// Show how many bytes went which way, and for which content
+    Traffic {
+        /// Days back from now, today included
+        #[arg(long, default_value_t = 1, value_name = "DAYS")]
+        days: u32,
+        /// Roots shown, those with the most bytes
+        #[arg(long, default_value_t = 20, value_name = "ROOTS")]
+        limit: usize,
+    },
     /// Copy the store to a new directory; the node may go on
     Backup {
         /// The directory to make

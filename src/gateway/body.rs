@@ -7,6 +7,9 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::block::Cid;
+use crate::traffic::{Traffic, Way};
+
 use super::encoding::{Coding, EncodedBody};
 use super::error::Error;
 use super::metrics::Streams;
@@ -18,7 +21,11 @@ use super::respond::tar::TarBody;
 /// A body: nothing, bytes at hand, or a stream that gets its blocks as it goes. A stream that fails
 /// ends in an error, so that the connection is cut and nobody takes the part for the whole.
 #[derive(Debug)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// What counts the bytes of a stream, where they are counted.
+    count: Option<Box<Count>>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -35,21 +42,40 @@ enum Kind {
 }
 
 impl Body {
+    fn of(kind: Kind) -> Self {
+        Self { kind, count: None }
+    }
+
+    /// This body, its bytes counted: those at hand now, those of a stream as they leave.
+    pub(super) fn counted(self, traffic: &Traffic, root: Option<Cid>) -> Self {
+        match &self.kind {
+            Kind::Empty | Kind::Failed(_) => self,
+            Kind::Full(bytes) => {
+                traffic.count(Way::HttpOut, root.as_ref(), bytes.len() as u64);
+                self
+            }
+            _ => {
+                let count = Count { traffic: traffic.clone(), root, bytes: 0 };
+                Self { count: Some(Box::new(count)), ..self }
+            }
+        }
+    }
+
     /// No bytes.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::of(Kind::Empty)
     }
 
     /// These bytes.
     #[must_use]
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
+        Self::of(if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) })
     }
 
     pub(super) fn file(file: FileBody, streams: Streams) -> Self {
-        Self(Kind::File(Box::new(file), streams))
+        Self::of(Kind::File(Box::new(file), streams))
     }
 
     /// This body in a content coding. `size` is its length, where that is known; `place` is held
@@ -61,21 +87,46 @@ impl Body {
         place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         match EncodedBody::new(self, coding, size, place) {
-            Ok(body) => Self(Kind::Encoded(Box::new(body))),
-            Err(error) => Self(Kind::Failed(Error::Encoding(error))),
+            Ok(body) => Self::of(Kind::Encoded(Box::new(body))),
+            Err(error) => Self::of(Kind::Failed(Error::Encoding(error))),
         }
     }
 
     pub(super) fn car(car: CarBody, streams: Streams) -> Self {
-        Self(Kind::Car(Box::new(car), streams))
+        Self::of(Kind::Car(Box::new(car), streams))
     }
 
     pub(super) fn multipart(parts: MultipartBody, streams: Streams) -> Self {
-        Self(Kind::Multipart(Box::new(parts), streams))
+        Self::of(Kind::Multipart(Box::new(parts), streams))
     }
 
     pub(super) fn tar(tar: TarBody, streams: Streams) -> Self {
-        Self(Kind::Tar(Box::new(tar), streams))
+        Self::of(Kind::Tar(Box::new(tar), streams))
+    }
+}
+
+/// Counts what leaves of one stream, and tells of it when that ends, be it early.
+#[derive(Debug)]
+struct Count {
+    traffic: Traffic,
+    root: Option<Cid>,
+    bytes: u64,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.traffic.count(Way::HttpOut, self.root.as_ref(), self.bytes);
+        }
+    }
+}
+
+impl Body {
+    /// Notes that bytes of a stream leave.
+    fn left(&mut self, bytes: usize) {
+        if let Some(count) = &mut self.count {
+            count.bytes += bytes as u64;
+        }
     }
 }
 
@@ -87,21 +138,24 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let (next, streams) = match &mut self.0 {
+        let (next, streams) = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.0 = Kind::Empty;
+                self.kind = Kind::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Failed(_) => {
-                let Kind::Failed(error) = std::mem::replace(&mut self.0, Kind::Empty) else {
+                let Kind::Failed(error) = std::mem::replace(&mut self.kind, Kind::Empty) else {
                     return Poll::Ready(None);
                 };
                 return Poll::Ready(Some(Err(error)));
             }
             Kind::Encoded(body) => {
                 let next = ready!(body.poll_next(cx));
+                if let Some(Ok(bytes)) = &next {
+                    self.left(bytes.len());
+                }
                 return Poll::Ready(next.map(|next| next.map(Frame::data)));
             }
             Kind::File(file, streams) => (file.poll_next(cx), streams),
@@ -111,9 +165,12 @@ impl http_body::Body for Body {
         };
         match next {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(Some(bytes))) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Poll::Ready(Ok(Some(bytes))) => {
+                self.left(bytes.len());
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
             Poll::Ready(Ok(None)) => {
-                self.0 = Kind::Empty;
+                self.kind = Kind::Empty;
                 Poll::Ready(None)
             }
             Poll::Ready(Err(error)) => {
@@ -121,7 +178,7 @@ impl http_body::Body for Body {
                 tracing::debug!(%error, "a response was cut off");
                 // An error throws away what was not yet written, so that is let go first: whoever
                 // resumes later has what was good.
-                self.0 = Kind::Failed(error);
+                self.kind = Kind::Failed(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -129,7 +186,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Encoded(body) => body.is_done(),
             _ => false,
@@ -137,7 +194,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::File(file, _) => SizeHint::with_exact(file.bytes_left()),

@@ -28,6 +28,7 @@ use crate::http::{Readiness, console};
 use crate::p2p::P2p;
 use crate::retrieval::Retriever;
 use crate::routing::{Names, Routing};
+use crate::traffic::Traffic;
 use crate::upload::Upload;
 
 use error::ApiError;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub upload: Upload,
     /// Keeps blocks and pins.
     pub store: Store,
+    /// Knows how many bytes went which way.
+    pub traffic: Traffic,
     /// Finds blocks.
     pub retriever: Retriever,
     /// Finds providers.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::block::{BLOCK_BYTES_MAX, Block, Cid};
 use crate::network::{self, Question};
+use crate::traffic::Way;
 
 use super::Shared;
 use super::endpoint::Endpoint;
@@ -49,7 +50,9 @@ pub(super) async fn fetch(shared: &Shared, endpoint: &Endpoint, cid: &Cid) -> Ou
     let label = match &outcome {
         Outcome::Block(block) => {
             endpoint.health().gave(now - began);
-            shared.metrics.bytes.inc_by(block.data().len() as u64);
+            let bytes = block.data().len() as u64;
+            shared.metrics.bytes.inc_by(bytes);
+            shared.traffic.count(Way::HttpIn, None, bytes);
             shared.metrics.seconds.observe((now - began).as_secs_f64());
             "block"
         }
@@ -80,9 +83,15 @@ pub(super) async fn fetch(shared: &Shared, endpoint: &Endpoint, cid: &Cid) -> Ou
 
 async fn ask(shared: &Shared, endpoint: &Endpoint, cid: &Cid) -> Outcome {
     let path = format!("/ipfs/{cid}?format=raw");
-    let question = Question { url: &endpoint.url, path: &path, accept: RAW, put: None };
+    let held_only = endpoint.health().searches();
+    let question = Question { url: &endpoint.url, path: &path, accept: RAW, put: None, held_only };
     let answer = match shared.client.ask(question).await {
         Ok(answer) => answer,
+        // It is there, and looks for the block elsewhere; we do so ourselves.
+        Err(network::Error::Timeout(_)) if endpoint.health().http2().is_some() => {
+            endpoint.health().was_searching();
+            return Outcome::Missing;
+        }
         Err(error) => return Outcome::Failed(error),
     };
     endpoint.health().answered(answer.is_http2());
@@ -101,6 +110,7 @@ async fn ask(shared: &Shared, endpoint: &Endpoint, cid: &Cid) -> Outcome {
         // Some say 500 of what they have not; a gateway in front of others 502 and 504.
         StatusCode::NOT_FOUND
         | StatusCode::GONE
+        | StatusCode::PRECONDITION_FAILED
         | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS
         | StatusCode::INTERNAL_SERVER_ERROR
         | StatusCode::BAD_GATEWAY

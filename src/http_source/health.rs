@@ -43,6 +43,8 @@ pub(super) struct Health {
     took: Option<Duration>,
     /// Whether it speaks HTTP/2; none until it has answered.
     http2: Option<bool>,
+    /// Whether it looks elsewhere for what it has not.
+    searches: bool,
 }
 
 impl Health {
@@ -57,6 +59,16 @@ impl Health {
     /// Whether it answered since it failed last, and then whether it speaks HTTP/2.
     pub(super) fn http2(&self) -> Option<bool> {
         self.http2
+    }
+
+    /// Whether it looks elsewhere for what it has not, so that it has to be told not to.
+    pub(super) fn searches(&self) -> bool {
+        self.searches
+    }
+
+    /// It was silent over a block, although it is there.
+    pub(super) fn was_searching(&mut self) {
+        self.searches = true;
     }
 
     /// How long a block takes, about.

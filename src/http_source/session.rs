@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::block::{Block, Cid, FetchError, Mh};
 use crate::network::HttpUrl;
-use crate::provider::{FetchContext, Met, Provider, SourceSession, Want};
+use crate::provider::{Deed, FetchContext, Met, Provider, ProviderId, SourceSession, Want};
 
 use super::Shared;
 use super::endpoint::Endpoint;
@@ -51,10 +51,77 @@ struct State {
 /// An endpoint as this session knows it.
 struct Member {
     endpoint: Arc<Endpoint>,
+    /// The provider that named it.
+    who: ProviderId,
     /// It gave wrong bytes.
     banned: bool,
     reached: bool,
-    gave: bool,
+    blocks: u32,
+    bytes: u64,
+    failures: u32,
+    latency: Option<Duration>,
+    /// Requests under way, and since when there are any.
+    under_way: u32,
+    since: Instant,
+    busy: Duration,
+}
+
+impl Member {
+    fn new(endpoint: Arc<Endpoint>, who: ProviderId) -> Self {
+        Self {
+            endpoint,
+            who,
+            banned: false,
+            reached: false,
+            blocks: 0,
+            bytes: 0,
+            failures: 0,
+            latency: None,
+            under_way: 0,
+            since: Instant::now(),
+            busy: Duration::ZERO,
+        }
+    }
+
+    fn answered_after(&mut self, took: Duration) {
+        self.latency = Some(self.latency.map_or(took, |known| (known * 7 + took) / 8));
+    }
+}
+
+/// A request under way at a member, until it is dropped.
+struct Asking<'a> {
+    session: &'a HttpSession,
+    place: usize,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(session: &'a HttpSession, place: usize) -> Self {
+        if let Some(member) = session.state().members.get_mut(place) {
+            if member.under_way == 0 {
+                member.since = Instant::now();
+            }
+            member.under_way += 1;
+        }
+        Self { session, place }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(member) = self.session.state().members.get_mut(self.place) {
+            member.under_way -= 1;
+            if member.under_way == 0 {
+                member.busy += member.since.elapsed();
+            }
+        }
+    }
+}
+
+/// How often an endpoint was asked for a block, and whether it is being asked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    begun: u32,
+    under_way: bool,
 }
 
 /// What to do next for a block.
@@ -79,7 +146,7 @@ impl HttpSession {
     async fn block(&self, cid: &Cid, context: &FetchContext) -> Result<Block, FetchError> {
         let began = Instant::now();
         let mut known = self.known.subscribe();
-        let mut tries = HashMap::new();
+        let mut tries: HashMap<usize, Tries> = HashMap::new();
         let mut under_way = FuturesUnordered::new();
         // When the next endpoint is asked, beside those that are.
         let mut next_at = began;
@@ -93,7 +160,8 @@ impl HttpSession {
                         if !under_way.is_empty() {
                             self.shared.metrics.hedges.inc();
                         }
-                        *tries.entry(place).or_insert(0) += 1;
+                        let tries = tries.entry(place).or_default();
+                        (tries.begun, tries.under_way) = (tries.begun + 1, true);
                         next_at = now + patience(&endpoint);
                         under_way.push(self.ask(place, endpoint, cid));
                         continue;
@@ -117,6 +185,7 @@ impl HttpSession {
                     if let Outcome::Block(block) = outcome {
                         return Ok(block);
                     }
+                    tries.entry(place).or_default().under_way = false;
                     if let Some(reason) = self.note(place, cid, &outcome) {
                         why = Some(reason);
                     }
@@ -133,15 +202,15 @@ impl HttpSession {
     }
 
     /// The endpoint to ask for a block: the one that is likely to be the fastest.
-    fn next(&self, cid: &Cid, tries: &HashMap<usize, u32>, now: Instant) -> Next {
+    fn next(&self, cid: &Cid, tries: &HashMap<usize, Tries>, now: Instant) -> Next {
         let state = self.state();
         let mut best: Option<(Duration, usize, &Arc<Endpoint>)> = None;
         let mut free_at: Option<Instant> = None;
         let mut some_rest = false;
         for (place, member) in state.members.iter().enumerate() {
             let tried = tries.get(&place).copied().unwrap_or_default();
-            if member.banned || tried >= TRIES_MAX || state.missing.contains(&(place, *cid.hash()))
-            {
+            let is_tried = tried.under_way || tried.begun >= TRIES_MAX;
+            if member.banned || is_tried || state.missing.contains(&(place, *cid.hash())) {
                 continue;
             }
             match member.endpoint.health().use_at(now) {
@@ -156,7 +225,7 @@ impl HttpSession {
                 }
             }
             // Whoever gave one block of a DAG most likely has the next.
-            let cost = member.endpoint.cost() * if member.gave { 1 } else { 2 };
+            let cost = member.endpoint.cost() * if member.blocks > 0 { 1 } else { 2 };
             if best.is_none_or(|(least, ..)| cost < least) {
                 best = Some((cost, place, &member.endpoint));
             }
@@ -169,9 +238,21 @@ impl HttpSession {
     }
 
     async fn ask(&self, place: usize, endpoint: Arc<Endpoint>, cid: &Cid) -> (usize, Outcome) {
+        let (_asking, began) = (Asking::begin(self, place), Instant::now());
         let outcome = fetch::fetch(&self.shared, &endpoint, cid).await;
-        if matches!(outcome, Outcome::Block(_)) {
-            self.note(place, cid, &outcome);
+        let took = began.elapsed();
+        if let Some(member) = self.state().members.get_mut(place) {
+            match &outcome {
+                Outcome::Block(block) => {
+                    member.answered_after(took);
+                    member.reached = true;
+                    member.blocks = member.blocks.saturating_add(1);
+                    member.bytes += block.data().len() as u64;
+                }
+                Outcome::Missing => member.answered_after(took),
+                Outcome::Wrong | Outcome::Unfit(_) | Outcome::Failed(_) => member.failures += 1,
+                Outcome::Busy | Outcome::Unasked => {}
+            }
         }
         (place, outcome)
     }
@@ -184,10 +265,7 @@ impl HttpSession {
         let url = &member.endpoint.url;
         member.reached |= !matches!(outcome, Outcome::Failed(_) | Outcome::Unasked);
         let (is_missing, why) = match outcome {
-            Outcome::Block(_) => {
-                member.gave = true;
-                (false, None)
-            }
+            Outcome::Block(_) => (false, None),
             Outcome::Missing => (true, None),
             Outcome::Unasked => (false, Some(format!("{url} is left alone for a while"))),
             Outcome::Busy => (false, Some(format!("{url} is busy"))),
@@ -223,6 +301,7 @@ impl SourceSession for HttpSession {
     }
 
     fn add_provider(&self, provider: &Provider) -> bool {
+        let Some(who) = provider.id() else { return false };
         let guard = self.shared.client.guard();
         let urls = provider.addresses.iter().filter_map(HttpUrl::of_multiaddr);
         let mut state = self.state();
@@ -232,7 +311,7 @@ impl SourceSession for HttpSession {
             if !is_known && state.members.len() < ENDPOINTS_MAX {
                 let make = || Arc::new(Endpoint::new(url.clone()));
                 let endpoint = self.shared.endpoints.get_with_by_ref(&url, make);
-                state.members.push(Member { endpoint, banned: false, reached: false, gave: false });
+                state.members.push(Member::new(endpoint, who.clone()));
                 is_of_use = true;
             }
             is_of_use |= is_known;
@@ -252,7 +331,21 @@ impl SourceSession for HttpSession {
             reached,
             // Over HTTP one is reached by being answered.
             answered: reached,
-            gave: count(|member| member.gave),
+            gave: count(|member| member.blocks > 0),
         }
+    }
+
+    fn deeds(&self) -> Vec<Deed> {
+        let state = self.state();
+        let deed = |member: &Member| Deed {
+            who: member.who.clone(),
+            blocks: member.blocks,
+            bytes: member.bytes,
+            busy: member.busy,
+            latency: member.latency,
+            failures: member.failures,
+        };
+        let did = |deed: &Deed| deed.latency.is_some() || deed.failures > 0;
+        state.members.iter().map(deed).filter(did).collect()
     }
 }

@@ -24,6 +24,14 @@ struct Bench {
     _tasks: Tasks,
 }
 
+fn source(client: Client, registry: &Registry) -> HttpSource {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = crate::db::Metrics::register(registry).unwrap();
+    let db = crate::db::Db::open(&dir.path().join("db"), &Default::default(), metrics).unwrap();
+    let traffic = Traffic::open(db, &crate::traffic::Metrics::register(registry).unwrap()).unwrap();
+    HttpSource::new(client, traffic, Metrics::register(registry).unwrap())
+}
+
 fn bench(servers: &[&Server]) -> Bench {
     bench_where(true, servers)
 }
@@ -33,7 +41,7 @@ fn bench_where(allow_private: bool, servers: &[&Server]) -> Bench {
     let metrics = network::Metrics::register(&registry).unwrap();
     let guard = Guard::new(&network::Config { allow_private });
     let client = Client::guarded(guard, &tasks, &metrics).unwrap();
-    let source = HttpSource::new(client, Metrics::register(&registry).unwrap());
+    let source = source(client, &registry);
     let session = source.open();
     for server in servers {
         session.add_provider(&provider(server));
@@ -45,7 +53,7 @@ fn bench_trusting(roots: rustls::RootCertStore) -> Bench {
     let (registry, tasks) = (Registry::new(), Tasks::new());
     let metrics = network::Metrics::register(&registry).unwrap();
     let client = Client::trusting(roots, &tasks, &metrics);
-    let source = HttpSource::new(client, Metrics::register(&registry).unwrap());
+    let source = source(client, &registry);
     Bench { session: source.open(), source, _tasks: tasks }
 }
 
@@ -133,6 +141,10 @@ async fn blocks_are_fetched_many_at_once_over_few_connections() {
     assert!(head.contains("accept: application/vnd.ipld.raw\r\n"), "{head}");
     assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
     assert_eq!(bench.session.met(), Met { known: 1, reached: 1, answered: 1, gave: 1 });
+    let deeds = bench.session.deeds();
+    assert_eq!((deeds.len(), deeds[0].blocks, deeds[0].bytes), (1, 200, 200 * 50_000));
+    assert!(deeds[0].failures == 0 && deeds[0].latency.is_some() && !deeds[0].busy.is_zero());
+    assert_eq!(bench.source.shared.traffic.today().await.http_in, 200 * 50_000);
 }
 
 #[tokio::test]
@@ -308,6 +320,35 @@ async fn a_block_is_fetched_from_an_endpoint_that_was_busy_for_a_moment() {
     };
     let server = Server::start(answer).await.unwrap();
     assert_eq!(bench(&[&server]).fetch(wanted.cid()).await.unwrap(), wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_looks_elsewhere_is_told_not_to() {
+    let (held, lacking, other) = (block(1, 10), block(2, 10), block(3, 10));
+    let good = held.clone();
+    let answer = move |head: String, stream| {
+        let good = good.clone();
+        async move {
+            if path(&head) == asked_for(good.cid()) {
+                return reply(stream, "200 OK", "", good.data()).await;
+            }
+            if head.to_lowercase().contains("cache-control: only-if-cached") {
+                return reply(stream, "412 Not held", "", b"").await;
+            }
+            std::future::pending::<()>().await;
+            Ok(Some(stream))
+        }
+    };
+    let server = Server::start(answer).await.unwrap();
+    let bench = bench(&[&server]);
+    assert_eq!(bench.fetch(held.cid()).await.unwrap(), held);
+    let began = Instant::now();
+    assert!(matches!(bench.fetch(lacking.cid()).await, Err(FetchError::NotFound(_))));
+    assert!(began.elapsed() >= Duration::from_secs(9));
+    let began = Instant::now();
+    assert!(matches!(bench.fetch(other.cid()).await, Err(FetchError::NotFound(_))));
+    assert!(began.elapsed() < Duration::from_secs(9));
+    assert_eq!(server.heads().len(), 3);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
@@ -211,6 +211,8 @@ pub struct Question<'a> {
     pub accept: &'static str,
     /// What is put there, and its type; none where it is only asked for.
     pub put: Option<(&'static str, Bytes)>,
+    /// Whether only what the server itself holds is wanted (`only-if-cached`).
+    pub held_only: bool,
 }
 
 impl Question<'_> {
@@ -221,6 +223,10 @@ impl Question<'_> {
             .header(ACCEPT, self.accept)
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
             .header(USER_AGENT, HeaderValue::from_static(AGENT));
+        if self.held_only {
+            let held_only = HeaderValue::from_static("only-if-cached");
+            request = request.header(CACHE_CONTROL, held_only);
+        }
         let mut body = Bytes::new();
         if let Some((kind, bytes)) = self.put {
             request = request.method(Method::PUT).header(CONTENT_TYPE, kind);

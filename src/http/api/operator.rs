@@ -22,7 +22,12 @@ use crate::block::Cid;
 use crate::blockstore::{CheckReport, GcReport, Pin};
 use crate::ipld::path::parse_cid;
 use crate::task;
+use crate::traffic::Report;
 
+/// Roots that a report on traffic names, unless it is asked for more.
+const TRAFFIC_ROOTS: usize = 20;
+/// Roots that it names at most.
+const TRAFFIC_ROOTS_MAX: usize = 1000;
 /// Pins in one answer.
 const PINS_MAX: usize = 1000;
 
@@ -50,6 +55,7 @@ pub(super) fn routes(parts: Parts) -> Router {
         .route("/swarm/disconnect", post(swarm::disconnect))
         .route("/ping", post(swarm::ping))
         .route("/status", get(status))
+        .route("/traffic", get(traffic))
         .with_state(parts)
 }
 
@@ -71,7 +77,22 @@ async fn status(State(parts): State<Parts>) -> Result<Json<Value>, ApiError> {
         "store": parts.store.stats()?,
         "peer_id": parts.p2p.as_ref().map(|p2p| p2p.peer_id().to_string()),
         "addresses": addresses,
+        "traffic": parts.traffic.today().await,
     })))
+}
+
+#[derive(Debug, Deserialize)]
+struct TrafficAsked {
+    days: Option<u32>,
+    limit: Option<usize>,
+}
+
+async fn traffic(
+    State(parts): State<Parts>,
+    Query(asked): Query<TrafficAsked>,
+) -> Result<Json<Report>, ApiError> {
+    let limit = asked.limit.unwrap_or(TRAFFIC_ROOTS).min(TRAFFIC_ROOTS_MAX);
+    Ok(Json(parts.traffic.report(asked.days.unwrap_or(1), limit).await?))
 }
 
 #[derive(Debug, Deserialize)]

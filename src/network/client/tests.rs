@@ -33,7 +33,7 @@ fn flipping(lists: Vec<Vec<SocketAddr>>) -> (Resolver, Arc<AtomicUsize>) {
 
 async fn ask(client: &Client, url: &str) -> Result<Bytes, Error> {
     let url = HttpUrl::parse(url).unwrap();
-    let question = Question { url: &url, path: "/", accept: "*/*", put: None };
+    let question = Question { url: &url, path: "/", accept: "*/*", put: None, held_only: false };
     client.ask(question).await?.bytes(1000).await
 }
 
@@ -104,7 +104,8 @@ async fn a_body_is_taken_as_far_as_it_may_go() {
     let (client, _tasks) = client(true, resolver);
     let url = HttpUrl::parse("http://ten.example").unwrap();
     for (most, good) in [(9, false), (10, true), (11, true)] {
-        let question = Question { url: &url, path: "/x?y", accept: "*/*", put: None };
+        let question =
+            Question { url: &url, path: "/x?y", accept: "*/*", put: None, held_only: false };
         let answer = client.ask(question).await.unwrap();
         assert_eq!(answer.bytes(most).await.is_ok(), good, "{most}");
     }

@@ -138,7 +138,7 @@ impl Router {
             return Err(self.error("too many questions to it are under way".into()));
         };
         let started = Instant::now();
-        let question = Question { url: &self.url, path, accept, put };
+        let question = Question { url: &self.url, path, accept, put, held_only: false };
         let asked = tokio::time::timeout_at(deadline, self.client.ask(question)).await;
         let answer = match asked {
             Ok(Ok(answer)) => answer,
