@@ -22,7 +22,8 @@ fn gateway(store: MemoryBlockstore) -> Result<Gateway, Failure> {
     let cache = BlockCache::new(&cache, cache::Metrics::register(&registry)?);
     let config = retrieval::Config::default();
     let metrics = retrieval::Metrics::register(&registry)?;
-    let retriever = Retriever::new(cache, Arc::new(store), Vec::new(), config, &metrics);
+    let retriever =
+        Retriever::new(retrieval::Parts::local(cache, Arc::new(store)), config, &metrics);
     let metrics = routing::Metrics::register(&registry)?;
     let names = Names::new(routing::Parts::default(), metrics);
     let parts = gateway::Parts { retriever, names };

@@ -1,9 +1,24 @@
 //! Bitswap: blocks from peers and to them (Bitswap 1.2.0, and 1.1.0 and 1.0.0 with older peers).
 
 pub mod message;
+pub mod network;
+pub mod server;
+
+use std::sync::Arc;
 
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
+
+use crate::block::{Blockstore, Mh};
+use crate::denylist::Denylist;
+use crate::metrics::Registry;
+use crate::p2p::{P2p, PeerId};
+use crate::task::Tasks;
+
+use message::Message;
+use server::Server;
+
+pub use server::Ledger;
 
 /// The protocols, the newest first.
 pub const PROTOCOLS: [StreamProtocol; 4] = [
@@ -32,4 +47,82 @@ pub enum Serve {
 pub struct Config {
     /// What peers are served.
     pub serve: Serve,
+}
+
+crate::metrics! {
+    /// What peers sent.
+    pub struct Heard {
+        /// Messages from peers.
+        messages: counter("estuary_bitswap_received_messages_total"),
+        /// Bytes of blocks from peers, wanted or not.
+        bytes: counter("estuary_bitswap_received_bytes_total"),
+    }
+}
+
+/// All that is counted of Bitswap.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    heard: Heard,
+    server: server::Metrics,
+}
+
+impl Metrics {
+    /// Makes the collectors and adds them to `registry`.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self { heard: Heard::register(registry)?, server: server::Metrics::register(registry)? })
+    }
+}
+
+/// Blocks from peers and to them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bitswap {
+    server: Server,
+    metrics: Heard,
+}
+
+impl Bitswap {
+    /// Hears peers from now on, and serves them what is in `store` as the configuration says, save
+    /// what `denylist` blocks. `tasks` own what runs.
+    #[must_use]
+    pub fn start(
+        p2p: &P2p,
+        store: Arc<dyn Blockstore>,
+        denylist: Denylist,
+        config: &Config,
+        tasks: &Tasks,
+        metrics: Metrics,
+    ) -> Self {
+        let Metrics { heard, server } = metrics;
+        let server = Server::start(p2p.clone(), store, denylist, config.serve, tasks, server);
+        let bitswap = Self { server, metrics: heard };
+        let hearing = bitswap.clone();
+        network::listen(p2p, tasks, move |peer, message| {
+            let bitswap = hearing.clone();
+            async move { bitswap.heard(peer, message).await }
+        });
+        bitswap
+    }
+
+    /// Who is to be told, with its multihash and bytes, of each block that can be read from the
+    /// store from now on: it is sent to whoever still waits for it.
+    pub fn arrivals(&self) -> impl Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync + use<> {
+        self.server.arrivals()
+    }
+
+    /// What went to and from a peer since it first wanted something; none once it is gone.
+    #[must_use]
+    pub fn ledger(&self, peer: &PeerId) -> Option<Ledger> {
+        self.server.ledger(peer)
+    }
+
+    async fn heard(&self, peer: PeerId, message: Message) {
+        let Message { full, wants, blocks, .. } = message;
+        self.metrics.messages.inc();
+        if !blocks.is_empty() {
+            let bytes = blocks.iter().map(|block| block.data.len() as u64).sum();
+            self.metrics.bytes.inc_by(bytes);
+            self.server.received(&peer, bytes);
+        }
+        self.server.heard(peer, full, wants).await;
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a [`Block`] exists only when its bytes were checked against its multihash.
 
+mod missing;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use multihash_codetable::{Code, MultihashDigest};
+
+pub use missing::{Missing, Phase};
 
 /// Room for the longest digest we accept, an identity digest of 128 bytes (IPIP-512).
 pub const DIGEST_BYTES_MAX: usize = 128;
@@ -206,6 +210,9 @@ pub enum FetchError {
     /// Somebody may have it, but was too slow.
     #[error("no source gave {0} within {1:?}")]
     Timeout(Box<Cid>, Duration),
+    /// Whoever could be asked was asked, in vain: a retry may help.
+    #[error("{0}")]
+    Missing(Arc<Missing>),
     /// Our side or theirs is down: a retry may help.
     #[error("the source is unavailable: {0}")]
     Unavailable(Arc<str>),

@@ -24,14 +24,14 @@ mod writing;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
-use crate::block::{Block, Blocked, Blockstore, Cid, StoreError};
+use crate::block::{Block, Blocked, Blockstore, Cid, Mh, StoreError};
 use crate::db::{Db, Error};
 
 pub use disk::{FileOp, Outside};
@@ -205,7 +205,18 @@ struct Inner {
     unfit: Mutex<HashSet<u32>>,
     /// Tells the maintenance that there is something to do.
     wake: Notify,
+    /// Who is told of blocks that can be read from now on.
+    told: OnceLock<Told>,
     closed: AtomicBool,
+}
+
+/// Hears of blocks that can be read from now on.
+struct Told(Box<dyn Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 impl Store {
@@ -270,6 +281,7 @@ impl Store {
             removing: Arc::default(),
             unfit: Mutex::default(),
             wake: Notify::new(),
+            told: OnceLock::new(),
             closed: AtomicBool::new(false),
         };
         // What was being written when the process ended is released.
@@ -281,6 +293,15 @@ impl Store {
     pub async fn begin(&self) -> Result<Writing, StoreError> {
         self.inner.found().await?;
         Ok(Writing::new(&self.inner))
+    }
+
+    /// Has somebody told of blocks whenever some can be read that could not before: the multihash
+    /// of each and its bytes, among others that were there. Of several who ask, the first is told.
+    pub fn tell_of_blocks(
+        &self,
+        told: impl Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync + 'static,
+    ) {
+        drop(self.inner.told.set(Told(Box::new(told))));
     }
 
     /// What it holds.

@@ -16,6 +16,7 @@ mod name;
 mod output;
 mod read;
 mod sign;
+mod swarm;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -104,6 +105,8 @@ async fn dispatch(args: Args, node: &Node) -> Result<(), Error> {
         Command::Backup { dir } => keep::backup(node, &dir, out).await,
         Command::Key { command } => key::key(node, command, out).await,
         Command::Name { command } => name::name(node, command, out).await,
+        Command::Swarm { command } => swarm::swarm(node, command, out).await,
+        Command::Ping(asked) => swarm::ping(node, &asked, out).await,
         Command::Status => keep::status(node, out).await,
         // These need no node, and went elsewhere.
         Command::Serve | Command::CheckConfig | Command::Completions { .. } => Ok(()),

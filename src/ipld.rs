@@ -19,6 +19,7 @@ pub mod walk;
 use crate::block::{Block, Cid, VerifyError};
 
 pub use codec::{Resolved, resolve};
+pub use walk::AtHand;
 
 /// Why an input is not what it claims to be, or asks for more than we give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

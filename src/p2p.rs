@@ -3,13 +3,23 @@
 //! **Invariant:** the only room that knows libp2p's swarm. Protocols are plain async code over the
 //! [`Stream`]s it hands out.
 
+mod address_book;
 mod behaviour;
 pub mod dht;
+mod gate;
+mod identify;
 mod identity;
+mod listen;
+mod manager;
+mod metrics;
+mod names;
 mod peering;
+mod ping;
+mod relays;
 mod streams;
 mod swarm;
 mod tags;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +27,9 @@ use std::time::Duration;
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::db::Db;
 use crate::network::Guard;
 use crate::task::Tasks;
 
@@ -25,9 +37,12 @@ pub use libp2p::{Multiaddr, PeerId};
 pub use libp2p_identity::Keypair;
 
 pub use identity::load_or_make;
+pub use metrics::Metrics;
+pub use peering::peer_of;
 pub use streams::{Inbound, Incoming, OpenError, Stream};
 pub use tags::Busy;
 
+use gate::Gate;
 use streams::Streams;
 use swarm::Command;
 use tags::Tags;
@@ -48,12 +63,45 @@ pub struct Config {
     pub peering: Vec<Multiaddr>,
     /// Peers that lead into the DHT.
     pub bootstrap: Vec<Multiaddr>,
+    /// Connections that are left when there were too many.
+    pub connections_low: usize,
+    /// Connections over which the least valuable ones are closed.
+    pub connections_high: usize,
+    /// Memory of this process over which no new peers are let in, in bytes; unset, 80 % of the
+    /// machine's or the container's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes_max: Option<u64>,
+    /// Where peers are told we are, in place of all that the node finds out itself.
+    pub announce: Vec<Multiaddr>,
+    /// Whether peers may reach us through relays where they cannot dial us, and we them.
+    pub relay_client: bool,
+    /// Relays to be reached through, each with `/p2p/{peer id}` at its end, before others.
+    pub relays: Vec<Multiaddr>,
+    /// Whether a connection through a relay is to become a direct one.
+    pub hole_punching: bool,
+    /// Whether peers are asked if they can dial us.
+    pub autonat: bool,
+    /// Whether the router is asked by UPnP to let peers in.
+    pub upnp: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let bootstrap = BOOTSTRAP.iter().filter_map(|address| address.parse().ok());
-        Self { listen: None, peering: Vec::new(), bootstrap: bootstrap.collect() }
+        Self {
+            listen: None,
+            peering: Vec::new(),
+            bootstrap: bootstrap.collect(),
+            connections_low: 400,
+            connections_high: 600,
+            memory_bytes_max: None,
+            announce: Vec::new(),
+            relay_client: true,
+            relays: Vec::new(),
+            hole_punching: true,
+            autonat: true,
+            upnp: false,
+        }
     }
 }
 
@@ -72,16 +120,22 @@ const BOOTSTRAP: &[&str] = &[
 pub struct Parts {
     /// Which addresses that others name may be dialled.
     pub guard: Guard,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The owner of what runs.
     pub tasks: Tasks,
+    /// Where addresses of peers are kept; none, and they are forgotten at the end.
+    pub db: Option<Db>,
 }
 
-/// For tests, whose nodes are on loopback.
+/// For tests, whose nodes are on loopback and counted by nobody.
 #[cfg(any(test, feature = "testing"))]
 impl From<&Tasks> for Parts {
+    #[allow(clippy::unwrap_used, reason = "for tests")]
     fn from(tasks: &Tasks) -> Self {
         let guard = Guard::new(&crate::network::Config { allow_private: true });
-        Self { guard, tasks: tasks.clone() }
+        let metrics = Metrics::register(&crate::metrics::Registry::new()).unwrap();
+        Self { guard, metrics, tasks: tasks.clone(), db: None }
     }
 }
 
@@ -144,14 +198,31 @@ pub enum PeerEvent {
 pub struct PeerInfo {
     /// Its identity.
     pub peer: PeerId,
-    /// The address of each connection.
-    pub addresses: Vec<Multiaddr>,
+    /// Its connections.
+    pub connections: Vec<Connection>,
+    /// Its program, as it says; at most 128 bytes that print. Empty until it is known.
+    pub agent: String,
+    /// What it speaks, as it says; empty until it is known.
+    pub protocols: Arc<[StreamProtocol]>,
+    /// How long its last answer to a ping took; none until it is known.
+    pub latency: Option<Duration>,
     /// What it is worth, by tag.
     pub tags: Vec<(&'static str, i32)>,
     /// Why it is protected.
     pub protected: Vec<&'static str>,
     /// Pieces of work under way with it.
     pub busy: u32,
+}
+
+/// A connection with a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Where the peer is.
+    pub address: Multiaddr,
+    /// Whether the peer began it.
+    pub inbound: bool,
+    /// How long it has been there.
+    pub age: Duration,
 }
 
 /// The network of peers. Cheap to clone.
@@ -161,9 +232,12 @@ pub struct P2p {
     commands: mpsc::Sender<Command>,
     streams: Streams,
     tags: Tags,
+    gate: Gate,
     events: broadcast::Sender<PeerEvent>,
 }
 
+/// Why a peer is protected while the operator connects with it.
+const OPERATOR: &str = "operator";
 /// Longest wait for a peer to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -174,7 +248,13 @@ impl P2p {
         identity: Keypair,
         parts: impl Into<Parts>,
     ) -> Result<Self, Error> {
-        swarm::start(config, identity, &parts.into())
+        swarm::start(config, &identity, parts.into())
+    }
+
+    /// Whether the addresses can be had where the configuration wants peers to connect: sooner to
+    /// tell than by starting.
+    pub fn check_listen(config: &Config) -> Result<(), Error> {
+        listen::check(config)
     }
 
     /// Who we are.
@@ -183,14 +263,44 @@ impl P2p {
         self.peer_id
     }
 
-    /// Where we can be reached, each with `/p2p/{our id}` at its end.
+    /// Where we listen and are reached, private addresses included, each with `/p2p/{our id}` at
+    /// its end: for the operator.
     pub async fn addresses(&self) -> Vec<Multiaddr> {
         self.ask(Command::Addresses).await.unwrap_or_default()
+    }
+
+    /// Where everybody may be told that we are, each with `/p2p/{our id}` at its end: no private
+    /// addresses, but where those may be dialled at all.
+    pub async fn announced(&self) -> Vec<Multiaddr> {
+        self.ask(Command::Announced).await.unwrap_or_default()
     }
 
     /// The peers we are connected with.
     pub async fn peers(&self) -> Vec<PeerInfo> {
         self.ask(Command::Peers).await.unwrap_or_default()
+    }
+
+    /// What is known of one of them; none where we are not connected.
+    pub async fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
+        self.ask(|reply| Command::Peer { peer, reply }).await.flatten()
+    }
+
+    /// What a connected peer speaks, as it says; none where that is not known.
+    pub async fn protocols(&self, peer: PeerId) -> Option<Arc<[StreamProtocol]>> {
+        let known = self.peer(peer).await.map(|info| info.protocols);
+        known.filter(|protocols| !protocols.is_empty())
+    }
+
+    /// How long a connected peer takes to answer.
+    pub async fn ping(&self, peer: PeerId) -> Result<Duration, OpenError> {
+        ping::ping(self, peer).await
+    }
+
+    /// Lets addresses be dialled although they are private: the operator named them.
+    pub fn allow(&self, addresses: &[Multiaddr]) {
+        for address in addresses {
+            self.gate.name(address);
+        }
     }
 
     /// Whether we are connected with it.
@@ -211,6 +321,20 @@ impl P2p {
             Ok(None) => Err(DialError::Stopping),
             Err(_) => Err(DialError::Timeout(peer)),
         }
+    }
+
+    /// As [`connect`](Self::connect), with addresses that the operator named: wherever they lead,
+    /// and however often that failed before.
+    pub async fn connect_named(
+        &self,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+    ) -> Result<(), DialError> {
+        self.allow(addresses);
+        self.protect(&peer, OPERATOR);
+        let connected = self.connect(peer, addresses).await;
+        self.unprotect(&peer, OPERATOR);
+        connected
     }
 
     /// Ends all connections with a peer. Whether there was one.
@@ -241,9 +365,15 @@ impl P2p {
         self.events.subscribe()
     }
 
-    /// Says what a peer is worth in one respect; 0 takes that back.
+    /// Says what a peer is worth in one respect while it is connected; 0 takes that back.
     pub fn tag(&self, peer: &PeerId, tag: &'static str, weight: i32) {
         self.tags.tag(peer, tag, weight);
+    }
+
+    /// Adds to what a peer is worth in one respect. What it comes to halves each `half_life`, and
+    /// outlasts the connection.
+    pub fn bump(&self, peer: &PeerId, tag: &'static str, by: i32, half_life: Duration) {
+        self.tags.bump(peer, tag, by, half_life, Instant::now());
     }
 
     /// Keeps a peer's connections, whatever it is worth, until the reason is gone.

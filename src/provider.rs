@@ -1,6 +1,7 @@
 //! Who has content: providers, the seam that finds them, and the seam that fetches from them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -77,6 +78,41 @@ pub struct Provider {
     pub found_by: &'static str,
 }
 
+impl Provider {
+    /// What tells it from others; none where it has neither identity nor address.
+    #[must_use]
+    pub fn id(&self) -> Option<ProviderId> {
+        let endpoint = || self.addresses.first().cloned().map(ProviderId::Endpoint);
+        self.peer.map(ProviderId::Peer).or_else(endpoint)
+    }
+}
+
+/// What tells a provider from others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ProviderId {
+    /// A peer.
+    Peer(PeerId),
+    /// An HTTP endpoint without an identity.
+    Endpoint(Multiaddr),
+}
+
+/// What a provider did in a session, for whoever chooses among providers later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deed {
+    /// Who.
+    pub who: ProviderId,
+    /// Blocks it gave.
+    pub blocks: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Time in which it was asked for something, in all.
+    pub busy: Duration,
+    /// From a want to its block or its no, typically; none where it never answered.
+    pub latency: Option<Duration>,
+    /// Failures: not reached, broken off, lies, silence. That it lacks a block is none.
+    pub failures: u32,
+}
+
 /// A router that gave no answer, or only part of one.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the router {router} gave no answer: {reason}")]
@@ -97,6 +133,10 @@ pub trait ContentRouter: Send + Sync {
         cid: &Cid,
         deadline: Instant,
     ) -> BoxStream<'static, Result<Provider, RouterError>>;
+    /// Who is asked, in words, for whoever is told that nobody was found: `the DHT and 2 routers`.
+    fn describe(&self) -> Arc<str> {
+        "the routers".into()
+    }
 }
 
 /// What a fetch asks of a [`SourceSession`].
@@ -137,6 +177,10 @@ pub trait SourceSession: Send + Sync {
     fn add_provider(&self, provider: &Provider) -> bool;
     /// Whom this session met so far.
     fn met(&self) -> Met;
+    /// What each provider did for this session so far; asked once, when the request is over.
+    fn deeds(&self) -> Vec<Deed> {
+        Vec::new()
+    }
 }
 
 /// Whom a session met, for whoever is told why content was not found.

@@ -3,24 +3,35 @@
 //! **Invariant:** decides, and never speaks a wire protocol. Sources are handed in, in the order
 //! they are asked.
 
+mod fetch;
 mod flight;
+mod keep;
+mod lookup;
 mod metrics;
+mod score;
+mod search;
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::block::{Block, Blockstore, Cid, FetchError, Mh};
+use crate::block::{Block, Blockstore, Cid, FetchError, Mh, Missing};
 use crate::cache::BlockCache;
 use crate::denylist::Denylist;
-use crate::provider::{BlockSource, FetchContext, Want};
+use crate::provider::{BlockSource, ContentRouter};
+use crate::task::Tasks;
 
 use flight::Flights;
+use keep::Keeper;
+use lookup::Lookups;
 pub use metrics::Metrics;
 use metrics::Rungs;
+pub use score::Scores;
+use search::Search;
 pub use session::{Session, Tier, Trace};
 
 /// How many absent blocks are remembered as absent.
@@ -40,7 +51,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { block_timeout_ms: 30_000, request_timeout_ms: 3_600_000, absent_ttl_ms: 5_000 }
+        Self { block_timeout_ms: 25_000, request_timeout_ms: 3_600_000, absent_ttl_ms: 5_000 }
     }
 }
 
@@ -55,11 +66,46 @@ struct Shared {
     cache: BlockCache,
     store: Arc<dyn Blockstore>,
     sources: Vec<Arc<dyn BlockSource>>,
+    lookups: Arc<Lookups>,
     flights: Flights,
-    /// What no source had a moment ago.
-    absent: moka::sync::Cache<Mh, ()>,
+    /// What nobody had a moment ago, and what was said of it.
+    absent: moka::sync::Cache<Mh, Arc<Missing>>,
+    keeper: Keeper,
+    ahead_bytes: Arc<AtomicUsize>,
     config: Config,
-    rungs: Rungs,
+    rungs: Arc<Rungs>,
+}
+
+/// What the ladder is made of, from top to bottom.
+pub struct Parts {
+    /// Blocks in memory.
+    pub cache: BlockCache,
+    /// Blocks on disk.
+    pub store: Arc<dyn Blockstore>,
+    /// Where blocks are fetched from; none where only what is here is served.
+    pub sources: Vec<Arc<dyn BlockSource>>,
+    /// Who finds providers for them.
+    pub router: Option<Arc<dyn ContentRouter>>,
+    /// What was learned of providers.
+    pub scores: Scores,
+    /// Who owns what runs behind the requests.
+    pub tasks: Tasks,
+}
+
+impl Parts {
+    /// Memory and disk alone.
+    #[must_use]
+    pub fn local(cache: BlockCache, store: Arc<dyn Blockstore>) -> Self {
+        let (scores, tasks) = (Scores::default(), Tasks::new());
+        Self { cache, store, sources: Vec::new(), router: None, scores, tasks }
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sources: Vec<_> = self.sources.iter().map(|source| source.name()).collect();
+        f.debug_struct("Parts").field("sources", &sources).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Retriever {
@@ -70,23 +116,30 @@ impl std::fmt::Debug for Retriever {
 }
 
 impl Retriever {
-    /// A ladder of these rungs; `sources` may be none.
+    /// A ladder of these rungs.
     #[must_use]
-    pub fn new(
-        cache: BlockCache,
-        store: Arc<dyn Blockstore>,
-        sources: Vec<Arc<dyn BlockSource>>,
-        config: Config,
-        metrics: &Metrics,
-    ) -> Self {
+    pub fn new(parts: Parts, config: Config, metrics: &Metrics) -> Self {
+        let Parts { cache, store, sources, router, scores, tasks } = parts;
         let absent_ttl = Duration::from_millis(config.absent_ttl_ms.min(15_000));
         let absent = moka::sync::Cache::builder()
             .max_capacity(ABSENT_ENTRIES_MAX)
             .time_to_live(absent_ttl)
             .build();
-        let rungs = Rungs::new(metrics);
-        let flights = Flights::default();
-        let shared = Shared { cache, store, sources, flights, absent, config, rungs };
+        let rungs = Arc::new(Rungs::new(metrics));
+        let lookups = Arc::new(Lookups::new(router, scores, tasks.clone(), Arc::clone(&rungs)));
+        let keeper = Keeper::new(Arc::clone(&store), tasks, rungs.not_kept.clone());
+        let shared = Shared {
+            cache,
+            store,
+            sources,
+            lookups,
+            flights: Flights::default(),
+            absent,
+            keeper,
+            ahead_bytes: Arc::default(),
+            config,
+            rungs,
+        };
         Self { shared: Arc::new(shared), denylist: Denylist::default() }
     }
 
@@ -106,6 +159,12 @@ impl Retriever {
     #[must_use]
     pub fn session(&self) -> Session {
         Session::new(Instant::now() + Duration::from_millis(self.shared.config.request_timeout_ms))
+    }
+
+    /// Bytes that responses fetch, or hold, ahead of their readers: all of them together.
+    #[must_use]
+    pub fn ahead_bytes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.shared.ahead_bytes)
     }
 
     /// The block: from itself, from memory, from disk, from the sources.
@@ -167,73 +226,70 @@ impl Retriever {
     /// Joins the fetch of this block that is under way, or begins one, and waits for it as long as
     /// this session may.
     async fn ask_sources(&self, cid: &Cid, session: &Session) -> Result<Block, FetchError> {
-        if self.shared.absent.contains_key(cid.hash()) {
+        if let Some(missing) = self.shared.absent.get(cid.hash()) {
             self.shared.rungs.none.inc();
-            return Err(FetchError::NotFound(Box::new(*cid)));
+            return Err(FetchError::Missing(missing));
         }
         let patience = Duration::from_millis(self.shared.config.block_timeout_ms);
         let deadline = session.deadline().min(Instant::now() + patience);
+        let mut earlier = None;
         loop {
             let flight = self.shared.flights.join(cid.hash(), || {
-                let (shared, cid) = (Arc::clone(&self.shared), *cid);
-                Box::pin(async move { shared.fetch(cid, FetchContext { deadline }).await })
+                let search = session.search(|| self.shared.search());
+                let (shared, search, cid) = (Arc::clone(&self.shared), Arc::clone(search), *cid);
+                Box::pin(async move { shared.fetch(search, cid, deadline).await })
             });
-            let outcome = tokio::time::timeout_at(deadline, flight).await;
-            return match outcome {
+            return match tokio::time::timeout_at(deadline, flight).await {
                 Ok(Ok((block, source))) => {
                     session.trace().found_at(source);
                     block.with_cid(*cid).ok_or_else(|| FetchError::NotFound(Box::new(*cid)))
                 }
-                // The fetch was another's, who began to wait earlier: this one still has time.
-                Ok(Err(FetchError::Timeout(..))) if Instant::now() < deadline => continue,
+                Ok(Err(error)) if Instant::now() < deadline && is_of_time(&error) => {
+                    // The fetch was another's, who began to wait earlier: this one still has time.
+                    earlier = Some(error);
+                    continue;
+                }
                 Ok(Err(error)) => Err(error),
-                Err(_) => Err(FetchError::Timeout(Box::new(*cid), patience)),
+                Err(_) => {
+                    Err(earlier.unwrap_or_else(|| FetchError::Timeout(Box::new(*cid), patience)))
+                }
             };
         }
     }
 }
 
+/// Whether a fetch failed for want of time alone.
+fn is_of_time(error: &FetchError) -> bool {
+    match error {
+        FetchError::Timeout(..) => true,
+        FetchError::Missing(missing) => missing.timed_out,
+        _ => false,
+    }
+}
+
 impl Shared {
-    /// Asks one source after the other, and keeps what the first of them gives; says which it was.
-    async fn fetch(
-        &self,
-        cid: Cid,
-        context: FetchContext,
-    ) -> Result<(Block, &'static str), FetchError> {
-        let started = Instant::now();
-        let mut worst = FetchError::NotFound(Box::new(cid));
-        for source in &self.sources {
-            let session = source.open();
-            let asked = session.fetch(Want { cid }, &context);
-            let outcome = tokio::time::timeout_at(context.deadline, asked).await;
-            match outcome {
-                Ok(Ok(block)) if block.cid().hash() == cid.hash() => {
-                    self.rungs.source(source.name()).found(block.data().len());
-                    self.rungs.source(source.name()).took(started);
-                    self.keep(&block).await;
-                    return Ok((block, source.name()));
-                }
-                // It gave a block, but another one: as good as none.
-                Ok(Ok(_) | Err(FetchError::NotFound(_))) => {}
-                Ok(Err(error)) => worst = error,
-                Err(_) => {
-                    return Err(FetchError::Timeout(Box::new(cid), started.elapsed()));
-                }
-            }
-        }
-        self.rungs.none.inc();
-        if matches!(worst, FetchError::NotFound(_)) {
-            self.absent.insert(*cid.hash(), ());
-        }
-        Err(worst)
+    /// A session with each source.
+    fn search(&self) -> Arc<Search> {
+        Search::open(&self.sources, &self.lookups, &self.rungs)
     }
 
-    /// Keeps a fetched block. That the disk is full must not keep it from whoever asked.
-    async fn keep(&self, block: &Block) {
-        self.cache.insert(block);
-        if let Err(error) = self.store.put_many(vec![block.clone()]).await {
-            self.rungs.not_kept.inc();
-            tracing::debug!(%error, "a fetched block was not kept on disk");
+    /// Fetches a block and keeps it; says which source gave it.
+    async fn fetch(&self, search: Arc<Search>, cid: Cid, deadline: Instant) -> flight::Outcome {
+        match fetch::fetch(search, cid, deadline).await {
+            Ok((block, source)) => {
+                self.cache.insert(&block);
+                self.keeper.keep(block.clone()).await;
+                Ok((block, source))
+            }
+            Err(error) => {
+                self.rungs.none.inc();
+                if let FetchError::Missing(missing) = &error
+                    && !missing.timed_out
+                {
+                    self.absent.insert(*cid.hash(), Arc::clone(missing));
+                }
+                Err(error)
+            }
         }
     }
 }

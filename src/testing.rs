@@ -1,23 +1,25 @@
-//! Fakes for the traits of [`crate::block`], and a little content to play with.
+//! Fakes for the traits of [`crate::block`] and [`crate::provider`], and a little content to play with.
 
 pub mod crash;
 pub mod dns;
 pub mod faults;
+pub mod http;
 pub mod ipns;
+mod sources;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::block::{Block, Blockstore, Cid, FetchError, Mh, StoreError};
+use crate::block::{Block, Blockstore, Cid, Mh, StoreError};
 use crate::ipld;
 use crate::ipld::unixfs::import::{DirectoryBuilder, FileBuilder, Profile};
-use crate::provider::{BlockSource, FetchContext, Met, Provider, SourceSession, Want};
+
+pub use sources::{Act, ScriptedRouter, ScriptedSource};
 
 /// A blockstore in memory.
 #[derive(Debug, Clone, Default)]
@@ -38,10 +40,28 @@ impl MemoryBlockstore {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).remove(cid.hash());
     }
 
+    /// Takes all blocks out, under CIDs of raw blocks.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Block> {
+        let mut held = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let cid = |mh| Cid::new_v1(crate::block::codec::RAW, mh);
+        held.drain().map(|(mh, data)| Block::from_checked_record(cid(mh), data)).collect()
+    }
+
     /// Imports a file in chunks of so many bytes; gives its root.
     pub fn add_file(&self, data: &[u8], chunk_bytes: usize) -> Result<Cid, ipld::Error> {
+        self.add_narrow_file(data, chunk_bytes, Profile::V1_2025.links_max())
+    }
+
+    /// The same, with at most so many links in a node.
+    pub fn add_narrow_file(
+        &self,
+        data: &[u8],
+        chunk_bytes: usize,
+        links_max: usize,
+    ) -> Result<Cid, ipld::Error> {
         let profile = Profile::V1_2025;
-        let mut builder = FileBuilder::new(profile, profile.links_max());
+        let mut builder = FileBuilder::new(profile, links_max);
         for chunk in data.chunks(chunk_bytes) {
             let leaf = profile.leaf(Bytes::copy_from_slice(chunk))?;
             self.insert(builder.push(&leaf)?);
@@ -112,105 +132,5 @@ impl Blockstore for MemoryBlockstore {
     fn put_many(&self, blocks: Vec<Block>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.insert(blocks);
         std::future::ready(Ok(())).boxed()
-    }
-}
-
-/// What a [`ScriptedSource`] does when it is asked for a block.
-#[derive(Debug, Clone)]
-pub enum Act {
-    /// Gives the block after a while.
-    Give(Block, Duration),
-    /// Gives this block, whatever was asked for.
-    Lie(Block),
-    /// Never answers.
-    Stall,
-    /// Answers with an error.
-    Fail(FetchError),
-}
-
-/// A source of blocks that does what its script says; it has nothing else.
-#[derive(Debug, Clone, Default)]
-pub struct ScriptedSource {
-    script: Arc<Mutex<HashMap<Mh, Act>>>,
-    asked: Arc<AtomicUsize>,
-    under_way: Arc<AtomicUsize>,
-}
-
-impl ScriptedSource {
-    /// Says what to do when `cid` is asked for.
-    pub fn on(&self, cid: &Cid, act: Act) {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner).insert(*cid.hash(), act);
-    }
-
-    /// How many fetches were begun.
-    #[must_use]
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    /// How many fetches have neither ended nor been given up.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way.load(Ordering::SeqCst)
-    }
-}
-
-impl BlockSource for ScriptedSource {
-    fn name(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn open(&self) -> Arc<dyn SourceSession> {
-        Arc::new(self.clone())
-    }
-}
-
-impl SourceSession for ScriptedSource {
-    fn add_provider(&self, _: &Provider) -> bool {
-        false
-    }
-
-    fn met(&self) -> Met {
-        Met::default()
-    }
-
-    fn fetch<'a>(
-        &'a self,
-        want: Want,
-        _: &'a FetchContext,
-    ) -> BoxFuture<'a, Result<Block, FetchError>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
-        let act = script.get(want.cid.hash()).cloned();
-        let under_way = UnderWay::begin(&self.under_way);
-        async move {
-            let _under_way = under_way;
-            match act {
-                Some(Act::Give(block, delay)) => {
-                    tokio::time::sleep(delay).await;
-                    Ok(block)
-                }
-                Some(Act::Lie(block)) => Ok(block),
-                Some(Act::Stall) => std::future::pending().await,
-                Some(Act::Fail(error)) => Err(error),
-                None => Err(FetchError::NotFound(Box::new(want.cid))),
-            }
-        }
-        .boxed()
-    }
-}
-
-struct UnderWay(Arc<AtomicUsize>);
-
-impl UnderWay {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

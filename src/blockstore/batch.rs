@@ -8,11 +8,11 @@ use bytes::Bytes;
 use crate::block::{Block, StoreError};
 use crate::db::Error;
 
-use super::Inner;
 use super::holds::Held;
 use super::index::{self, Edit, Row};
 use super::record::Key;
 use super::segments::{Appended, Floor, Location};
+use super::{Inner, Told};
 
 /// See the module. While it lives nothing of it is collected; dropped, it leaves dead bytes.
 #[derive(Debug)]
@@ -148,5 +148,13 @@ impl Batch {
             counted.push(Counted { key: *key, new: old.is_none() });
         }
         Ok(counted)
+    }
+
+    /// Tells of its blocks: their rows were committed.
+    pub(super) fn committed(&self) {
+        if let Some(Told(told)) = self.inner.told.get() {
+            let block = |(key, entry): (&Key, &Entry)| Some((key.multihash()?, entry.length));
+            told(&mut self.entries.iter().filter_map(block));
+        }
     }
 }

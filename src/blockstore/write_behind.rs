@@ -83,6 +83,7 @@ impl Inner {
             edit.finish()
         };
         self.db.write(job).await?;
+        batch.committed();
         // Held until it was committed.
         drop(batch);
         Ok(())

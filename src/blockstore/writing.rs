@@ -127,6 +127,7 @@ impl Writing {
         if row.manifest == self.manifest {
             self.state = State::Done;
         }
+        batch.committed();
         drop(batch);
         Ok((row.pin(root), also))
     }
@@ -146,6 +147,7 @@ impl Writing {
             if rows > 0 { manifest::set_loose(tx, manifest, Loose::Released) } else { Ok(()) }
         };
         self.inner.db.write(job).await?;
+        batch.committed();
         drop(batch);
         if rows > 0 {
             self.inner.release(manifest).await?;
@@ -171,6 +173,7 @@ impl Writing {
             Ok::<_, db::Error>(rows)
         };
         self.rows = self.inner.db.write(job).await?;
+        batch.committed();
         drop(batch);
         Ok(())
     }

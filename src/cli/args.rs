@@ -104,6 +104,14 @@ pub enum Command {
     },
     /// Sign a URL, so that it may be read until it expires
     Sign(Sign),
+    /// Show the peers of the running node, connect with one, or part from one
+    Swarm {
+        /// What to do with peers
+        #[command(subcommand)]
+        command: Swarm,
+    },
+    /// Measure how far a peer is
+    Ping(Ping),
     /// Say how the running node does
     Status,
     /// Print completions for a shell
@@ -122,7 +130,7 @@ impl Command {
             Self::Add(_)
                 | Self::Import(_)
                 | Self::Key { command: Key::Create { .. } }
-                | Self::Name { command: Name::Put { .. } }
+                | Self::Name { command: Name::Put { .. } | Name::Publish { key: Some(_), .. } }
         )
     }
 }
@@ -258,6 +266,20 @@ pub enum Name {
         /// The record's file; `-` for standard input
         file: PathBuf,
     },
+    /// Sign what a name stands for, and publish it: by the node's own key, or another
+    Publish {
+        /// /ipfs/CID/path, or /ipns/NAME
+        path: String,
+        /// A private key: libp2p's protobuf, as `ipfs key export` writes it
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// For how long the record holds, such as 48h or 7d
+        #[arg(long, default_value = "48h", value_name = "TIME")]
+        lifetime: String,
+        /// For how long others may keep it before they ask again, such as 5m
+        #[arg(long, default_value = "5m", value_name = "TIME")]
+        ttl: String,
+    },
     /// Write a record as it is
     Get {
         /// The name
@@ -278,6 +300,39 @@ pub enum Name {
         /// A name: a key, or a domain with a DNSLink
         name: String,
     },
+}
+
+/// What can be done with peers.
+#[derive(Debug, Subcommand)]
+pub enum Swarm {
+    /// List the peers connected, the most valuable first
+    Peers {
+        /// Show what each speaks as well
+        #[arg(short, long)]
+        verbose: bool,
+    },
+    /// Connect with a peer; private addresses may be named
+    Connect {
+        /// An address with the peer's id, /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…, or its id alone
+        address: String,
+    },
+    /// End the connections with a peer
+    Disconnect {
+        /// Its peer id, or an address with it
+        peer: String,
+    },
+}
+
+/// Options of `ping`.
+#[derive(Debug, clap::Args)]
+pub struct Ping {
+    /// A peer id, or an address with it
+    #[arg(value_name = "PEER")]
+    pub peer: String,
+    /// How many times
+    #[arg(short = 'n', long, default_value_t = 5, value_name = "TIMES",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
 }
 
 #[cfg(test)]

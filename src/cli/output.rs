@@ -20,6 +20,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether results are for programs.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Writes one result.
     pub(super) fn result(self, json: &impl Serialize, text: impl Display) -> Result<(), Error> {
         let mut line = if self.json {

@@ -7,6 +7,7 @@ use super::Config;
 use crate::gateway::signed::Signed;
 use crate::gateway::{self, HostPattern};
 use crate::http::ApiConfig;
+use crate::p2p;
 use crate::routing::{self, NameMap};
 
 /// A value that makes no sense.
@@ -19,6 +20,8 @@ pub(super) struct Wrong {
 
 /// Most certificates of one listener, all of which are looked at for each handshake.
 const CERTIFICATES_MAX: usize = 64;
+/// Least memory that peers are let in with, in bytes.
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
 /// A day, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
 
@@ -35,6 +38,7 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     gateway(&config.gateway)?;
     api(&config.api)?;
     routing(&config.routing)?;
+    p2p(&config.p2p)?;
     config.log.check().map_err(|why| {
         let why = format!("{why}; use error, warn, info, debug or trace");
         wrong("log.level", format!("{:?}", config.log.level), why)
@@ -84,6 +88,20 @@ fn routing(config: &routing::Config) -> Result<(), Wrong> {
         let resolvers = format!("{:?}", config.resolvers);
         return Err(wrong("routing.resolvers", resolvers, error.to_string()));
     }
+    routing::Delegated::check(&config.delegated)
+        .map_err(|why| wrong("routing.delegated", format!("{:?}", config.delegated), why))
+}
+
+fn p2p(config: &p2p::Config) -> Result<(), Wrong> {
+    if config.connections_low > config.connections_high {
+        let why = format!("it is over p2p.connections_high, which is {}", config.connections_high);
+        return Err(wrong("p2p.connections_low", config.connections_low, why));
+    }
+    if let Some(bytes) = config.memory_bytes_max.filter(|bytes| *bytes < MEMORY_BYTES_MIN) {
+        let why =
+            format!("with so little no peer was ever let in; {MEMORY_BYTES_MIN} is the least");
+        return Err(wrong("p2p.memory_bytes_max", bytes, why));
+    }
     Ok(())
 }
 
@@ -112,7 +130,7 @@ fn tls(
 
 /// Numbers and what they may be.
 fn ranges(config: &Config) -> Result<(), Wrong> {
-    let Config { gateway, http, denylist, retrieval, routing, upload, db, .. } = config;
+    let Config { gateway, http, denylist, retrieval, routing, p2p, upload, db, .. } = config;
     let count = |number: usize| number as u64;
     let ranges = [
         ("gateway.listing_entries_max", count(gateway.listing_entries_max), 1, 100_000),
@@ -138,7 +156,10 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),
+        ("routing.provide_interval_s", routing.provide_interval_s, 1, 172_800),
         ("routing.ttl_s_max", routing.ttl_s_max, 0, 31_536_000),
+        ("p2p.connections_low", count(p2p.connections_low), 1, 100_000),
+        ("p2p.connections_high", count(p2p.connections_high), 1, 100_000),
         ("upload.bytes_max", upload.bytes_max, 1, u64::MAX),
         ("upload.concurrent_max", count(upload.concurrent_max), 1, 10_000),
         ("db.cache_bytes_max", db.cache_bytes_max, 1 << 20, u64::MAX),

@@ -236,9 +236,11 @@ impl Error {
             }
             Self::Fetch(FetchError::NotFound(cid) | FetchError::Timeout(cid, _))
             | Self::NotCached(cid) => {
-                advice.push(Advice::Copy("The CID that is missing".into(), cid.to_string()));
-                let who = "To see who provides it, ask any IPFS node";
-                advice.push(Advice::Copy(who.into(), format!("ipfs routing findprovs {cid}")));
+                advice.extend(who_provides(cid));
+            }
+            Self::Fetch(FetchError::Missing(missing)) => {
+                advice.extend(missing.steps().into_iter().map(|step| Advice::Say(step.into())));
+                advice.extend(who_provides(&missing.cid));
             }
             _ => {}
         }
@@ -285,6 +287,15 @@ impl Error {
     }
 }
 
+/// What helps to find a block elsewhere.
+fn who_provides(cid: &Cid) -> [Advice; 2] {
+    let who = "To see who provides it, ask any IPFS node";
+    [
+        Advice::Copy("The CID that is missing".into(), cid.to_string()),
+        Advice::Copy(who.into(), format!("ipfs routing findprovs {cid}")),
+    ]
+}
+
 /// Links to what is still there of a URL path in which `missing` is not: the folder that lacks it,
 /// and the root.
 fn nearby(path: &str, missing: &str) -> Vec<Advice> {
@@ -322,9 +333,12 @@ fn name_status(error: &routing::Error) -> StatusCode {
         E::Unavailable { .. } => StatusCode::BAD_GATEWAY,
         E::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
         E::Db(db::Error::Store(StoreError::Closed)) => StatusCode::SERVICE_UNAVAILABLE,
-        E::Db(_) | E::TooMany | E::Signing(_) | E::Rule { .. } | E::Resolver(_) => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        E::Db(_)
+        | E::TooMany
+        | E::TooManyPublished
+        | E::Signing(_)
+        | E::Rule { .. }
+        | E::Resolver(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -334,6 +348,8 @@ fn fetch_status(error: &FetchError) -> StatusCode {
         FetchError::Blocked(Blocked::Gone) => StatusCode::GONE,
         FetchError::Blocked(Blocked::Legal) => StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
         FetchError::Timeout(..) => StatusCode::GATEWAY_TIMEOUT,
+        FetchError::Missing(missing) if missing.timed_out => StatusCode::GATEWAY_TIMEOUT,
+        FetchError::Missing(_) => StatusCode::BAD_GATEWAY,
         FetchError::Unavailable(_) | FetchError::Corrupt(_) => StatusCode::BAD_GATEWAY,
         FetchError::Store(StoreError::Closed) => StatusCode::SERVICE_UNAVAILABLE,
         FetchError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,5 +1,6 @@
 //! Stories of requests, told to a gateway over fakes.
 
+mod ahead;
 mod conditions;
 mod denylist;
 mod encoding;
@@ -78,13 +79,10 @@ fn world_configured(with_source: bool, fixed: &[&str], config: &Config) -> World
         if with_source { vec![Arc::new(source.clone())] } else { Vec::new() };
     let cache =
         BlockCache::new(&cache::Config::default(), cache::Metrics::register(&registry).unwrap());
-    let retriever = Retriever::new(
-        cache,
-        Arc::new(store.clone()),
-        sources,
-        retrieval::Config::default(),
-        &retrieval::Metrics::register(&registry).unwrap(),
-    );
+    let parts =
+        retrieval::Parts { sources, ..retrieval::Parts::local(cache, Arc::new(store.clone())) };
+    let metrics = retrieval::Metrics::register(&registry).unwrap();
+    let retriever = Retriever::new(parts, retrieval::Config::default(), &metrics);
     let metrics = Metrics::register(&registry).unwrap();
     let names = names_of(&registry, fixed);
     let parts = Parts { retriever, names };
@@ -558,6 +556,45 @@ async fn sources_that_stall_are_504_and_failing_ones_502() {
     let asked = world.source.asked();
     let answer = world.ask(Method::HEAD, &format!("/ipfs/{}", slow.cid()), &cached).await;
     assert_eq!((answer.status, world.source.asked()), (412, asked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_is_502_and_what_does_not_come_504_with_what_was_tried() {
+    use crate::provider::Met;
+
+    let world = world_of(true);
+    let browser = [("accept", "text/html")];
+    let absent = Block::sha2_256(codec::RAW, Bytes::from_static(b"absent")).unwrap();
+    let uri = format!("/ipfs/{}", absent.cid());
+    world.source.meets(Met { known: 5, reached: 5, answered: 5, gave: 0 });
+    let answer = world.get(&uri).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (502, "60"));
+    let said = format!("{}: no providers found: asked 5 connected peers\n", absent.cid());
+    assert_eq!(answer.text(), said);
+    let page = world.ask(Method::GET, &uri, &browser).await;
+    for part in ["Looking for providers: 0 found", "Connecting: 5 of 5 reached", "findprovs"] {
+        assert!(page.text().contains(part), "{part} in {}", page.text());
+    }
+
+    let slow = Block::sha2_256(codec::RAW, Bytes::from_static(b"slow")).unwrap();
+    world.source.on(slow.cid(), Act::Stall);
+    world.source.meets(Met { known: 3, reached: 2, answered: 0, gave: 0 });
+    let uri = format!("/ipfs/{}", slow.cid());
+    let answer = world.get(&uri).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (504, "60"));
+    let said = "3 connected peers asked, none gave it within 25 s";
+    assert!(answer.text().contains(said), "{}", answer.text());
+    let page = world.ask(Method::GET, &uri, &browser).await;
+    for part in ["Connecting: 2 of 3 reached", "Fetching: 0 answered, none gave it within 25 s"] {
+        assert!(page.text().contains(part), "{part} in {}", page.text());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_here_is_404_where_nobody_is_asked() {
+    let world = world();
+    let absent = Block::sha2_256(codec::RAW, Bytes::from_static(b"absent")).unwrap();
+    assert_eq!(world.get(&format!("/ipfs/{}", absent.cid())).await.status, 404);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The protobuf wire format, as little of it as dag-pb and UnixFS need.
+//! The protobuf wire format, as little of it as dag-pb, UnixFS and Bitswap need.
 //!
 //! A [`Fields`] walks the fields of one message without allocating; byte fields are given as
 //! ranges of the message, so that the caller can cut slices that share its memory.

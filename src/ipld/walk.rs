@@ -8,7 +8,7 @@ mod machine;
 mod names;
 mod seen;
 
-use crate::block::{Block, Cid};
+use crate::block::{Block, Cid, IDENTITY};
 
 use super::Error;
 
@@ -88,6 +88,38 @@ impl DagWalk {
     /// ask when what was fetched ahead runs low rather than at every step.
     pub fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {
         self.machine.upcoming(n)
+    }
+}
+
+/// Gives a block that is at hand before its turn, so that what lies below it can be fetched ahead.
+pub type AtHand<'a> = &'a dyn Fn(&Cid) -> Option<Block>;
+
+/// Adds blocks to `found`, of those at hand what lies below them, until there are `n`.
+pub fn ahead_of_all(
+    pending: impl IntoIterator<Item = Cid>,
+    n: usize,
+    at_hand: AtHand<'_>,
+    found: &mut Vec<Cid>,
+) {
+    for cid in pending {
+        let mut below = vec![vec![cid].into_iter()];
+        while let Some(cids) = below.last_mut() {
+            if found.len() >= n {
+                return;
+            }
+            let Some(cid) = cids.next() else {
+                below.pop();
+                continue;
+            };
+            match at_hand(&cid) {
+                None if cid.hash().code() == IDENTITY => {}
+                None => found.push(cid),
+                Some(block) if below.len() <= machine::AHEAD_DEPTH_MAX => {
+                    below.extend(super::links(&block).ok().map(Vec::into_iter));
+                }
+                Some(_) => {}
+            }
+        }
     }
 }
 

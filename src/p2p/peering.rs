@@ -80,7 +80,8 @@ impl Peering {
 }
 
 /// The peer that an address leads to.
-pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+#[must_use]
+pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
         _ => None,

@@ -5,11 +5,13 @@
 //! offered in one negotiation, and nobody is dialled by the way.
 
 mod handler;
+mod stream;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -20,14 +22,20 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::metrics::Metrics;
 use handler::Handler;
 
-pub use libp2p::swarm::Stream;
+pub use stream::Stream;
 
 /// Inbound streams that may wait to be taken, of each set of protocols.
 const INBOUND_MAX: usize = 256;
 /// Outbound streams that may wait to be negotiated, of each connection.
 const OUTBOUND_MAX: usize = 64;
+
+/// Inbound streams of one connection that protocols may have at a time; further ones are reset.
+const INBOUND_STREAMS_MAX: usize = 128;
+/// Longest time until it is agreed on what is spoken on a stream.
+const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a stream was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,19 +80,24 @@ pub(super) struct Opening {
 }
 
 /// Hands out streams. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Streams {
     shared: Arc<Mutex<Shared>>,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     accepted: HashMap<StreamProtocol, mpsc::Sender<Inbound>>,
-    /// The connections of each peer, the oldest first.
+    /// The connections of each peer, the newest last, but those through relays before all others.
     connections: HashMap<PeerId, Vec<(ConnectionId, mpsc::Sender<Opening>)>>,
 }
 
 impl Streams {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { shared: Arc::default(), metrics }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,7 +194,9 @@ impl NetworkBehaviour for Behaviour {
                 if let Some(sender) = self.ready.remove(&event.connection_id) {
                     let mut shared = self.streams.lock();
                     let connections = shared.connections.entry(event.peer_id).or_default();
-                    connections.push((event.connection_id, sender));
+                    // The last is used: a direct one where there is one.
+                    let at = if event.endpoint.is_relayed() { 0 } else { connections.len() };
+                    connections.insert(at, (event.connection_id, sender));
                 }
             }
             FromSwarm::ConnectionClosed(event) => {

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,6 +15,14 @@ crate::metrics! {
         bytes: counter_vec("estuary_retrieval_bytes_total", "source"),
         /// Time to find a block that was not in memory, by where it was found, in seconds.
         seconds: histogram_vec("estuary_retrieval_block_seconds", "source"),
+        /// Asks of a source for a block, by what came of them: "gave", "lacked" or "failed".
+        asked: counter_vec("estuary_retrieval_asked_total", "source", "outcome"),
+        /// Searches for providers, by outcome: "found", "none", or "failed" where routers gave no answer.
+        searches: counter_vec("estuary_retrieval_searches_total", "outcome"),
+        /// Time of a search for providers, to its end, in seconds.
+        search_seconds: histogram("estuary_retrieval_search_seconds"),
+        /// Providers that routers named, by router.
+        providers: counter_vec("estuary_retrieval_providers_total", "router"),
         /// Fetched blocks that could not be kept on disk.
         not_kept: counter("estuary_retrieval_not_kept_total"),
     }
@@ -34,6 +43,9 @@ pub(super) struct Rung {
     blocks: IntCounter,
     bytes: IntCounter,
     seconds: Histogram,
+    gave: IntCounter,
+    lacked: IntCounter,
+    failed: IntCounter,
 }
 
 impl Rung {
@@ -42,7 +54,27 @@ impl Rung {
             blocks: metrics.blocks.with_label_values(&[name]),
             bytes: metrics.bytes.with_label_values(&[name]),
             seconds: metrics.seconds.with_label_values(&[name]),
+            gave: metrics.asked.with_label_values(&[name, "gave"]),
+            lacked: metrics.asked.with_label_values(&[name, "lacked"]),
+            failed: metrics.asked.with_label_values(&[name, "failed"]),
         }
+    }
+
+    /// A source gave a block.
+    pub(super) fn gave(&self, bytes: usize, took: Duration) {
+        self.found(bytes);
+        self.seconds.observe(took.as_secs_f64());
+        self.gave.inc();
+    }
+
+    /// A source said that nobody it knows has it.
+    pub(super) fn lacked(&self) {
+        self.lacked.inc();
+    }
+
+    /// A source failed, or gave something else.
+    pub(super) fn failed(&self) {
+        self.failed.inc();
     }
 
     pub(super) fn found(&self, bytes: usize) {
@@ -70,5 +102,16 @@ impl Rungs {
     pub(super) fn source(&self, name: &'static str) -> Arc<Rung> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(sources.entry(name).or_insert_with(|| Arc::new(Rung::new(&self.metrics, name))))
+    }
+
+    /// A router named a provider.
+    pub(super) fn found_by(&self, router: &'static str) {
+        self.metrics.providers.with_label_values(&[router]).inc();
+    }
+
+    /// A search for providers ended.
+    pub(super) fn searched(&self, outcome: &'static str, began: Instant) {
+        self.metrics.searches.with_label_values(&[outcome]).inc();
+        self.metrics.search_seconds.observe(began.elapsed().as_secs_f64());
     }
 }

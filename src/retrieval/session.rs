@@ -4,19 +4,35 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::search::Search;
+
 /// What one request brings along on its way through retrieval. A clone is the same session.
 #[derive(Debug, Clone)]
 pub struct Session {
     deadline: Instant,
     local_only: bool,
-    trace: Arc<Trace>,
+    request: Arc<Request>,
+}
+
+/// What the clones of a session share.
+struct Request {
+    trace: Trace,
+    /// What goes beyond memory and disk, from the first block on that neither has.
+    search: OnceLock<Arc<Search>>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.trace.fmt(f)
+    }
 }
 
 impl Session {
     /// A session that ends at `deadline`.
     #[must_use]
     pub fn new(deadline: Instant) -> Self {
-        Self { deadline, local_only: false, trace: Arc::new(Trace::new()) }
+        let request = Request { trace: Trace::new(), search: OnceLock::new() };
+        Self { deadline, local_only: false, request: Arc::new(request) }
     }
 
     /// The same, but no source is asked: memory and disk only (`only-if-cached`).
@@ -40,7 +56,12 @@ impl Session {
     /// What was found, where, and how long that took.
     #[must_use]
     pub fn trace(&self) -> &Trace {
-        &self.trace
+        &self.request.trace
+    }
+
+    /// The request's sessions with the sources, which `open` opens where that was not done.
+    pub(super) fn search(&self, open: impl FnOnce() -> Arc<Search>) -> &Arc<Search> {
+        self.request.search.get_or_init(open)
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::block::Cid;
 use crate::provider::{ContentRouter, Protocols, Provider, RouterError};
 
+use super::delegated::Delegated;
 use super::metrics::{LookupEnd, Metrics};
 
 /// Providers that one search remembers, so as not to give them twice.
@@ -56,10 +57,26 @@ impl Routing {
         Self { inner: Arc::new(Inner { routers, find_peer, metrics }) }
     }
 
+    /// The metrics of the room.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
     /// Whether there is nobody to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.inner.routers.is_empty()
+    }
+}
+
+impl ContentRouter for Delegated {
+    fn providers(
+        &self,
+        cid: &Cid,
+        deadline: Instant,
+    ) -> BoxStream<'static, Result<Provider, RouterError>> {
+        Self::providers(self, cid, deadline)
     }
 }
 

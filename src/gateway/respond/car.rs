@@ -16,11 +16,11 @@ use crate::gateway::headers;
 use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{CarParams, ContentRequest};
 use crate::gateway::resolve::{self, Named};
-use crate::ipld::Error as IpldError;
 use crate::ipld::car;
 use crate::ipld::car::walk::{CarRequest, CarWalk};
 use crate::ipld::path::ContentPath;
 use crate::ipld::walk::{Limits, Step};
+use crate::ipld::{AtHand, Error as IpldError};
 use crate::retrieval::Session;
 
 use super::Responder;
@@ -215,7 +215,7 @@ impl CarBody {
     }
 
     fn poll_supply(&mut self, cx: &mut Context<'_>, cid: &Cid) -> Poll<Result<(), Error>> {
-        let upcoming = |n| self.walk.upcoming(n);
+        let upcoming = |n, at_hand: AtHand<'_>| self.walk.ahead(n, at_hand);
         let block = ready!(self.ahead.poll_block(cx, cid, upcoming))?;
         Poll::Ready(self.walk.supply(block).map_err(Error::from))
     }

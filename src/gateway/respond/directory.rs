@@ -14,6 +14,7 @@ use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{ContentRequest, with_query};
 use crate::gateway::resolve::{Named, check_text, resolve};
 use crate::gateway::{headers, page};
+use crate::ipld::AtHand;
 use crate::ipld::unixfs::directory::{Entry, ListStep, Lister, Lookup, LookupStep};
 use crate::ipld::unixfs::{File, Kind, Mtime, Node};
 use crate::retrieval::Session;
@@ -119,8 +120,8 @@ async fn page(responder: Responder<'_>, session: &Session, node: Node) -> Result
     loop {
         match lister.step()? {
             ListStep::Need(cid) => {
-                let block =
-                    poll_fn(|cx| ahead.poll_block(cx, &cid, |n| lister.upcoming(n))).await?;
+                let upcoming = |n, at_hand: AtHand<'_>| lister.ahead(n, at_hand);
+                let block = poll_fn(|cx| ahead.poll_block(cx, &cid, upcoming)).await?;
                 lister.supply(&block)?;
                 // Shards in memory come without a wait, and there may be thousands.
                 tokio::task::consume_budget().await;

@@ -14,9 +14,9 @@ use crate::gateway::headers;
 use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{Codec, ContentRequest, Format, Satisfied};
 use crate::gateway::resolve::Named;
-use crate::ipld::Error as IpldError;
 use crate::ipld::unixfs::read::Step;
 use crate::ipld::unixfs::{self, FileReader, Mtime};
+use crate::ipld::{AtHand, Error as IpldError};
 use crate::retrieval::{Retriever, Session};
 
 use super::multipart::{MultipartBody, Source};
@@ -295,7 +295,7 @@ impl FileBody {
                     return Poll::Ready(Ok(Some(data)));
                 }
                 Step::Need(cid) => {
-                    let upcoming = |n| self.reader.upcoming(n);
+                    let upcoming = |n, at_hand: AtHand<'_>| self.reader.ahead(n, at_hand);
                     let block = ready!(self.ahead.poll_block(cx, &cid, upcoming))?;
                     self.reader.supply(&block)?;
                 }

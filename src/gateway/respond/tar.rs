@@ -16,6 +16,7 @@ use crate::gateway::headers;
 use crate::gateway::read_ahead::ReadAhead;
 use crate::gateway::request::{ContentRequest, Format};
 use crate::gateway::resolve::Named;
+use crate::ipld::AtHand;
 use crate::ipld::unixfs::Node;
 use crate::retrieval::Session;
 
@@ -106,7 +107,7 @@ impl TarBody {
             }
             match self.walk.step()? {
                 Step::Need(cid) => {
-                    let upcoming = |n| self.walk.upcoming(n);
+                    let upcoming = |n, at_hand: AtHand<'_>| self.walk.ahead(n, at_hand);
                     match self.ahead.poll_block(cx, &cid, upcoming) {
                         Poll::Ready(block) => self.walk.supply(&block?)?,
                         // While there is a wait, what is ready goes out.

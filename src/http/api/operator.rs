@@ -5,6 +5,7 @@ mod find;
 pub mod framing;
 mod names;
 mod read;
+mod swarm;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -41,9 +42,13 @@ pub(super) fn routes(parts: Parts) -> Router {
         .route("/backup", post(backup))
         .route("/keys", get(keys).post(create_key))
         .route("/keys/{key}", delete(revoke_key))
-        .route("/names", get(names::list))
+        .route("/names", get(names::list).post(names::publish))
         .route("/names/{name}", get(names::get).put(names::put).delete(names::remove))
         .route("/resolve/{name}", get(names::resolve))
+        .route("/swarm/peers", get(swarm::peers))
+        .route("/swarm/connect", post(swarm::connect))
+        .route("/swarm/disconnect", post(swarm::disconnect))
+        .route("/ping", post(swarm::ping))
         .route("/status", get(status))
         .with_state(parts)
 }

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use crate::block::{Block, Cid, codec};
-use crate::ipld::Error;
 use crate::ipld::walk::{Job, Limits, Machine, PathWalk, Step};
+use crate::ipld::{AtHand, Error};
 
 /// How much of the DAG below the path's end is wanted (`dag-scope`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,6 +157,11 @@ impl CarWalk {
     /// fetch ahead. On the path each block is known only when the one before it is there.
     pub fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {
         self.machine.upcoming(n)
+    }
+
+    /// The same, with what lies below blocks that are at hand before their turn in their place.
+    pub fn ahead(&self, n: usize, at_hand: AtHand<'_>) -> Vec<Cid> {
+        self.machine.ahead(n, at_hand)
     }
 }
 

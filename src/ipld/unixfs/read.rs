@@ -5,9 +5,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{File, Kind, Node, malformed};
-use crate::block::{Block, Cid};
-use crate::ipld::Error;
+use crate::block::{Block, Cid, codec};
 use crate::ipld::dag_pb::LinkIter;
+use crate::ipld::{AtHand, Error};
 
 /// Levels of blocks a file may have. Ten levels of 174 links hold 10^22 blocks.
 pub const DEPTH_MAX: usize = 64;
@@ -181,6 +181,54 @@ impl FileReader {
         if !children.is_spent(&self.range) {
             self.open.push(children);
         }
+    }
+
+    /// As [`Self::upcoming`], with what lies below nodes at hand in their place.
+    pub fn ahead(&self, n: usize, at_hand: AtHand<'_>) -> Vec<Cid> {
+        let mut found = Vec::new();
+        let own = self.wanted.iter().cloned().chain(self.open.iter().rev().flat_map(|children| {
+            let mut cursor = children.cursor.clone();
+            std::iter::from_fn(move || {
+                let (cid, bytes) = cursor.next_in(&self.range, &children.sizes)?;
+                Some(Child { cid, bytes, depth: children.depth })
+            })
+        }));
+        for child in own {
+            if found.len() >= n {
+                break;
+            }
+            self.look(child, n, at_hand, &mut found);
+        }
+        found
+    }
+
+    /// Adds a child, or those below it where it is at hand.
+    fn look(&self, child: Child, n: usize, at_hand: AtHand<'_>, found: &mut Vec<Cid>) {
+        let Some(block) = at_hand(&child.cid) else { return found.push(child.cid) };
+        let mut below: Vec<Children> = self.children(&child, &block).into_iter().collect();
+        while let Some(children) = below.last_mut()
+            && found.len() < n
+        {
+            let Some(child) = children.next_in(&self.range) else {
+                below.pop();
+                continue;
+            };
+            match at_hand(&child.cid) {
+                None => found.push(child.cid),
+                Some(block) => below.extend(self.children(&child, &block)),
+            }
+        }
+    }
+
+    /// The children of a node at hand. What cannot be read is said when its turn comes.
+    fn children(&self, child: &Child, block: &Block) -> Option<Children> {
+        if block.cid().codec() == codec::RAW || child.depth >= DEPTH_MAX {
+            return None;
+        }
+        let Kind::File(file) = Node::decode(block).ok()?.kind else { return None };
+        let offset = child.bytes.start + file.data.len() as u64;
+        let cursor = Cursor { links: file.links.iter(), index: 0, offset };
+        Some(Children { sizes: file.block_sizes, depth: child.depth + 1, cursor })
     }
 
     /// The blocks it will ask for, as far as the nodes read so far tell: the one waited for, then

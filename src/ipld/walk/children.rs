@@ -56,6 +56,13 @@ impl Children {
         Self { cids: Vec::new(), at: 0, job, first: None, last: None }
     }
 
+    /// One link alone.
+    pub(super) fn one(cid: &Cid, job: Job) -> Self {
+        let mut children = Self::new(job);
+        children.push(cid);
+        children
+    }
+
     /// The links of a block that a job follows; `None` where there are none.
     pub(super) fn of(block: &Block, job: Job) -> Result<Option<Self>, Error> {
         let mut children = match job {

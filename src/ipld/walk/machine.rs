@@ -1,7 +1,7 @@
 //! The machine behind every walk: a stack of links still to follow.
 
 use crate::block::{Block, Cid, IDENTITY};
-use crate::ipld::Error;
+use crate::ipld::{AtHand, Error};
 
 use super::children::{Children, Job};
 use super::seen::Seen;
@@ -9,6 +9,9 @@ use super::{Limits, Step};
 
 /// Most bytes that the links still to follow may take, whatever the shape of the DAG.
 const FRONTIER_BYTES_MAX: usize = 64 << 20;
+
+/// Levels of blocks at hand that are looked into ahead of their turn.
+pub(super) const AHEAD_DEPTH_MAX: usize = 16;
 
 /// Walks depth first, doing a [`Job`] at each block.
 #[derive(Debug)]
@@ -45,8 +48,7 @@ impl Machine {
 
     /// Does `job` at `root`, once what was begun before is done.
     pub(in crate::ipld) fn begin(&mut self, root: &Cid, job: Job) {
-        let mut children = Children::new(job);
-        children.push(root);
+        let children = Children::one(root, job);
         self.frontier_bytes += children.memory_bytes();
         self.frames.insert(0, children);
     }
@@ -156,6 +158,43 @@ impl Machine {
         }
         self.frames.push(children);
         Ok(())
+    }
+
+    /// As [`Self::upcoming`], with what lies below blocks at hand in their place.
+    pub(in crate::ipld) fn ahead(&self, n: usize, at_hand: AtHand<'_>) -> Vec<Cid> {
+        let mut found = Vec::new();
+        let pending = self.frames.iter().rev().flat_map(Children::pending);
+        for (cid, job) in self.needed.into_iter().chain(pending) {
+            if found.len() >= n {
+                break;
+            }
+            self.look(cid, job, n, at_hand, &mut found);
+        }
+        found
+    }
+
+    /// Adds a block, or what lies below it where it is at hand.
+    fn look(&self, cid: Cid, job: Job, n: usize, at_hand: AtHand<'_>, found: &mut Vec<Cid>) {
+        let mut below = vec![Children::one(&cid, job)];
+        while let Some(children) = below.last_mut()
+            && found.len() < n
+        {
+            let Some((cid, job)) = children.next() else {
+                below.pop();
+                continue;
+            };
+            if cid.hash().code() == IDENTITY || self.is_done(&cid, job) {
+                continue;
+            }
+            match at_hand(&cid) {
+                None => found.push(cid),
+                Some(block) if below.len() <= AHEAD_DEPTH_MAX => {
+                    // What cannot be read is said when its turn comes.
+                    below.extend(Children::of(&block, job).ok().flatten());
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     pub(in crate::ipld) fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {

@@ -29,8 +29,8 @@ async fn node(part: Part) -> Node {
     let tasks = Tasks::new();
     let config = Config {
         listen: Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]),
-        peering: Vec::new(),
         bootstrap: Vec::new(),
+        ..Config::default()
     };
     let p2p = P2p::start(&config, Keypair::generate_ed25519(), &tasks).unwrap();
     let (bootstrap, validator) = (Vec::new(), validator());

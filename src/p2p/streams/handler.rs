@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p::PeerId;
@@ -13,21 +14,27 @@ use libp2p::swarm::{
     ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, StreamUpgradeError,
     SubstreamProtocol,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Inbound, OpenError, Opening, Streams};
+use super::{
+    INBOUND_STREAMS_MAX, Inbound, NEGOTIATION_TIMEOUT, OpenError, Opening, Stream as Counted,
+    Streams,
+};
 
-type Reply = oneshot::Sender<Result<(StreamProtocol, Stream), OpenError>>;
+type Reply = oneshot::Sender<Result<(StreamProtocol, Counted), OpenError>>;
 
 pub(in crate::p2p) struct Handler {
     peer: PeerId,
     streams: Streams,
     openings: mpsc::Receiver<Opening>,
+    /// Places for inbound streams.
+    places: Arc<Semaphore>,
 }
 
 impl Handler {
     pub(super) fn new(peer: PeerId, streams: Streams, openings: mpsc::Receiver<Opening>) -> Self {
-        Self { peer, streams, openings }
+        let places = Arc::new(Semaphore::new(INBOUND_STREAMS_MAX));
+        Self { peer, streams, openings, places }
     }
 }
 
@@ -41,6 +48,7 @@ impl ConnectionHandler for Handler {
 
     fn listen_protocol(&self) -> SubstreamProtocol<Offer> {
         SubstreamProtocol::new(Offer(self.streams.protocols()), ())
+            .with_timeout(NEGOTIATION_TIMEOUT)
     }
 
     fn poll(
@@ -51,7 +59,8 @@ impl ConnectionHandler for Handler {
             // Who no longer waits needs no stream.
             if !reply.is_closed() {
                 return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                    protocol: SubstreamProtocol::new(Offer(protocols), reply),
+                    protocol: SubstreamProtocol::new(Offer(protocols), reply)
+                        .with_timeout(NEGOTIATION_TIMEOUT),
                 });
             }
         }
@@ -67,11 +76,20 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol),
                 ..
-            }) => self.streams.deliver(Inbound { peer: self.peer, protocol, stream }),
+            }) => match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(place) => {
+                    let stream = Counted::new(stream, Some(place), &self.streams.metrics);
+                    self.streams.deliver(Inbound { peer: self.peer, protocol, stream });
+                }
+                Err(_) => self.streams.metrics.streams_refused.inc(),
+            },
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (stream, protocol),
                 info,
-            }) => drop(info.send(Ok((protocol, stream)))),
+            }) => {
+                let stream = Counted::new(stream, None, &self.streams.metrics);
+                drop(info.send(Ok((protocol, stream))));
+            }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, info }) => {
                 let error = match error {
                     StreamUpgradeError::NegotiationFailed => OpenError::Unsupported(self.peer),

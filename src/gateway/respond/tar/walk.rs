@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::block::{Block, Cid};
-use crate::ipld::Error as IpldError;
 use crate::ipld::unixfs::directory::{self, ListStep, Lister};
 use crate::ipld::unixfs::{FileReader, Kind, Metadata, Node, read};
+use crate::ipld::walk::ahead_of_all;
+use crate::ipld::{AtHand, Error as IpldError};
 
 use super::header;
 
@@ -18,7 +19,7 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one path.
 const PATH_BYTES_MAX: usize = 64 << 10;
 /// Entries of a folder that are looked at ahead of their turn, so that they can be fetched.
-const AHEAD_ENTRIES: usize = 32;
+const AHEAD_ENTRIES: usize = 256;
 
 /// How much there may be in a TAR, what is met again counted again.
 #[derive(Debug, Clone, Copy)]
@@ -209,14 +210,19 @@ impl TarWalk {
         limit("the bytes of folders within each other", held as u64, HELD_BYTES_MAX as u64)
     }
 
-    /// Up to `n` blocks that will be needed, the next one first.
-    pub(super) fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {
-        let file = self.file.iter().flat_map(move |(file, _)| file.upcoming(n));
+    /// Up to `n` blocks that will be needed, the next one first. All that is below a block at hand
+    /// will be needed, too.
+    pub(super) fn ahead(&self, n: usize, at_hand: AtHand<'_>) -> Vec<Cid> {
+        let mut found = match &self.file {
+            Some((file, _)) => file.ahead(n, at_hand),
+            None => Vec::new(),
+        };
         let wanted = self.wanted.iter().map(|(cid, _)| *cid);
-        let later = self.open.iter().rev().flat_map(move |folder| {
+        let later = self.open.iter().rev().flat_map(|folder| {
             folder.ahead.iter().map(|entry| entry.cid).chain(folder.lister.upcoming(n))
         });
-        file.chain(wanted).chain(later).take(n)
+        ahead_of_all(wanted.chain(later), n, at_hand, &mut found);
+        found
     }
 }
 

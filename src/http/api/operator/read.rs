@@ -125,7 +125,7 @@ async fn entry_line(
                 }
                 other => other,
             },
-            Err(FetchError::NotFound(_) | FetchError::Blocked(_)) => {
+            Err(FetchError::NotFound(_) | FetchError::Missing(_) | FetchError::Blocked(_)) => {
                 Described::unknown(entry.tsize)
             }
             Err(error) => return Err(error),

@@ -4,10 +4,13 @@ use bytes::Bytes;
 
 use super::Entry;
 use crate::block::{Block, Cid};
-use crate::ipld::Error;
 use crate::ipld::dag_pb::{LinkIter, Links};
 use crate::ipld::unixfs::hamt::{HASH_BITS, Shard, murmur3_x64_64};
 use crate::ipld::unixfs::{Kind, Node, malformed};
+use crate::ipld::{AtHand, Error};
+
+/// Most levels of shards that the bits of a hash allow, at three each.
+const LEVELS_MAX: usize = HASH_BITS as usize / 3;
 
 /// What a [`Lister`] does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +168,31 @@ impl Lister {
         held.sum()
     }
 
+    /// As [`Self::upcoming`], with the shards below shards at hand in their place.
+    pub fn ahead(&self, n: usize, at_hand: AtHand<'_>) -> Vec<Cid> {
+        let mut found = Vec::new();
+        for cid in self.upcoming(usize::MAX) {
+            if found.len() >= n {
+                break;
+            }
+            let mut below = vec![vec![cid].into_iter()];
+            while let Some(cids) = below.last_mut()
+                && found.len() < n
+            {
+                let Some(cid) = cids.next() else {
+                    below.pop();
+                    continue;
+                };
+                match at_hand(&cid) {
+                    None => found.push(cid),
+                    Some(block) if below.len() <= LEVELS_MAX => below.extend(shards_in(&block)),
+                    Some(_) => {}
+                }
+            }
+        }
+        found
+    }
+
     /// The shards it will ask for, as far as the ones read so far tell: the one waited for, then
     /// the next ones in order, at most `n`. For reading ahead.
     pub fn upcoming(&self, n: usize) -> impl Iterator<Item = Cid> + '_ {
@@ -175,6 +203,15 @@ impl Lister {
         });
         waited.chain(later.flatten()).take(n)
     }
+}
+
+/// The shards that one at hand leads to. What cannot be read is said when its turn comes.
+fn shards_in(block: &Block) -> Option<std::vec::IntoIter<Cid>> {
+    let Kind::HamtShard(shard) = Node::decode(block).ok()?.kind else { return None };
+    let of_a_shard =
+        |name: Option<&Bytes>| name.is_some_and(|name| name.len() == shard.prefix_len());
+    let shards = shard.links.iter().filter(|link| of_a_shard(link.name.as_ref()));
+    Some(shards.map(|link| link.cid).collect::<Vec<_>>().into_iter())
 }
 
 /// What a slot of a shard leads to.
