@@ -4,6 +4,7 @@
 mod data_dir;
 mod keeper;
 mod listen;
+mod network;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::bitswap::{self, Bitswap};
 use crate::block::StoreError;
 use crate::blockstore::{self, Store};
 use crate::cache::{self, BlockCache};
@@ -25,16 +25,11 @@ use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
-use crate::http_source::{self, HttpSource};
 use crate::metrics::Registry;
-use crate::network::{self, Client, Guard};
-use crate::p2p::dht::Dht;
 use crate::p2p::{self, P2p};
-use crate::provider::{BlockSource, ContentRouter};
+use crate::provider::ContentRouter;
 use crate::retrieval::{self, Retriever, Scores};
-use crate::routing::{
-    self, Delegated, DhtAnnouncer, Fresh, Keeper, Names, Provide, Providing, RecordRouter, Routing,
-};
+use crate::routing::{self, Names, Routing};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -42,6 +37,7 @@ pub use data_dir::{DataDir, has_store, socket_path};
 
 use data_dir::{Socket, SocketFile};
 use listen::{Bound, Place};
+use network::{Ground, Network};
 
 /// How long the admin listener may take to finish, after all others have.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
@@ -168,33 +164,22 @@ impl App {
         tasks.spawn(denylist.watch(tasks.stop_token()));
         tasks.spawn(allowlist.watch(tasks.stop_token()));
 
-        let metrics = p2p::Metrics::register(&registry)?;
-        let online = peers && !config.offline;
-        let identity = online.then(|| p2p::load_or_make(&data_dir.identity())).transpose()?;
-        let p2p = if let Some(identity) = identity.clone() {
-            let guard = Guard::new(&config.network);
-            let db = Some(db.clone());
-            let parts = p2p::Parts { guard, metrics, tasks: tasks.clone(), db };
-            Some(P2p::start(&config.p2p, identity, parts)?)
-        } else {
-            None
+        let names_metrics = routing::Metrics::register(&registry)?;
+        let ground = Ground {
+            config,
+            data_dir: &data_dir,
+            db: &db,
+            store: &store,
+            denylist: &denylist,
+            tasks: &tasks,
+            registry: &registry,
         };
-        let metrics = bitswap::Metrics::register(&registry)?;
-        if let Some(p2p) = &p2p {
-            let (served, denylist) = (Arc::new(store.clone()), denylist.clone());
-            let bitswap = Bitswap::start(p2p, served, denylist, &config.bitswap, &tasks, metrics);
-            store.tell_of_blocks(bitswap.arrivals());
-        }
+        let Network { p2p, identity, sources, routing, records, fresh } =
+            Network::open(&ground, &names_metrics, peers && !config.offline)?;
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
-        // Where blocks come from that are not here, and who finds out who has them.
-        let http = network::Metrics::register(&registry)?;
-        let sources = http_source(config, p2p.is_some(), &tasks, &registry, &http)?;
-        let (routing, records, dht) = routers(config, p2p.as_ref(), &tasks, &registry, &http)?;
-        let provided = routing::ProvideMetrics::register(&registry)?;
-        let fresh = dht.and_then(|dht| provide(config, &store, &db, dht, &tasks, provided));
-        let router = (!routing.is_empty()).then(|| Arc::new(routing.clone()) as Arc<_>);
+        let router = p2p.as_ref().map(|_| Arc::new(routing.clone()) as Arc<dyn ContentRouter>);
         let scores = Scores::open(db.clone())?;
         tasks.spawn(scores.clone().write_down(tasks.stop_token()));
         let (disk, owner) = (Arc::new(store.clone()), tasks.clone());
@@ -202,8 +187,7 @@ impl App {
         let retriever =
             Retriever::new(parts, config.retrieval.clone(), &metrics).guarded_by(denylist.clone());
 
-        let metrics = routing.metrics().clone();
-        let (section, offline) = (&config.routing, config.offline);
+        let (metrics, section, offline) = (names_metrics, &config.routing, config.offline);
         let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
         let parts = parts.asking(records, &tasks, &metrics).signing(identity);
         let names = Names::new(parts, metrics);
@@ -308,75 +292,6 @@ impl App {
         closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
         Ok(())
     }
-}
-
-/// Who finds providers, who has records of names, and the DHT among them.
-type Routers = (Routing, Vec<Arc<dyn RecordRouter>>, Option<Dht>);
-
-/// Announces what the store keeps; none where nothing is to be.
-fn provide(
-    config: &Config,
-    store: &Store,
-    db: &Db,
-    dht: Dht,
-    tasks: &Tasks,
-    metrics: routing::ProvideMetrics,
-) -> Option<Fresh> {
-    let keeper: Arc<dyn Keeper> = match config.routing.provide {
-        Provide::Roots => Arc::new(keeper::Roots(store.clone())),
-        Provide::All => Arc::new(keeper::Blocks(store.clone())),
-        Provide::Off => return None,
-    };
-    let interval = Duration::from_secs(config.routing.provide_interval_s);
-    let announcer = Arc::new(DhtAnnouncer::new(dht));
-    let (providing, fresh) = Providing::new(db.clone(), keeper, announcer, interval, metrics);
-    tasks.spawn(providing.run(tasks.stop_token()));
-    Some(fresh)
-}
-
-/// Who is asked for providers, and for records of names.
-fn routers(
-    config: &Config,
-    p2p: Option<&P2p>,
-    tasks: &Tasks,
-    registry: &Registry,
-    http: &network::Metrics,
-) -> Result<Routers, Error> {
-    let metrics = routing::Metrics::register(registry)?;
-    let mut content: Vec<(_, Arc<dyn ContentRouter>)> = Vec::new();
-    let mut records: Vec<Arc<dyn RecordRouter>> = Vec::new();
-    let (guard, bootstrap) = (Guard::new(&config.network), config.p2p.bootstrap.clone());
-    let section = &config.routing;
-    let join = |p2p| routing::join_dht(section, p2p, bootstrap, guard, tasks, &metrics);
-    let dht = p2p.and_then(join);
-    if let Some(dht) = &dht {
-        content.push(("dht", Arc::new(dht.clone())));
-        records.push(Arc::new(dht.clone()));
-    }
-    let delegated = &config.routing.delegated;
-    if p2p.is_some() && !delegated.is_empty() {
-        let metrics = routing::DelegatedMetrics::register(registry)?;
-        let delegated = Delegated::new(delegated, &Client::unguarded(tasks, http)?, metrics);
-        content.push(("delegated", Arc::new(delegated.clone())));
-        records.push(Arc::new(delegated));
-    }
-    let find_peer = dht.clone().map(routing::find_peer);
-    Ok((Routing::new(content, find_peer, metrics), records, dht))
-}
-
-/// The HTTP providers, where the network is to be touched and they are to be asked.
-fn http_source(
-    config: &Config,
-    online: bool,
-    tasks: &Tasks,
-    registry: &Registry,
-    http: &network::Metrics,
-) -> Result<Vec<Arc<dyn BlockSource>>, Error> {
-    if !online || !config.http_source.enabled {
-        return Ok(Vec::new());
-    }
-    let client = Client::guarded(Guard::new(&config.network), tasks, http)?;
-    Ok(vec![Arc::new(HttpSource::new(client, http_source::Metrics::register(registry)?))])
 }
 
 /// Where a node listens.

@@ -93,7 +93,7 @@ async fn met(sides: &[Arc<Side>], p2p: &P2p, peer: PeerId, protocols: &[StreamPr
         return;
     }
     let connections = p2p.peer(peer).await.map(|info| info.connections).unwrap_or_default();
-    let addresses: Vec<_> = connections.into_iter().map(|connection| connection.address).collect();
+    let addresses: Vec<_> = connections.into_iter().map(|open| open.address).collect();
     for side in sides.iter().filter(|side| speaks(side)) {
         let bare = addresses.iter().filter_map(|a| super::wire::bare(a.clone(), &peer));
         let addresses: Vec<_> = bare.filter(|address| side.scope.holds(address)).collect();

@@ -3,8 +3,9 @@ use libp2p_identity::Keypair;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::metrics::Registry;
 use crate::network;
-use crate::p2p::Config;
+use crate::p2p::{Config, Metrics, Parts};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,7 +33,9 @@ async fn node(part: Part) -> Node {
         bootstrap: Vec::new(),
         ..Config::default()
     };
-    let p2p = P2p::start(&config, Keypair::generate_ed25519(), &tasks).unwrap();
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let parts = Parts { guard: guard(), metrics, tasks: tasks.clone(), db: None };
+    let p2p = P2p::start(&config, Keypair::generate_ed25519(), parts).unwrap();
     let (bootstrap, validator) = (Vec::new(), validator());
     let setup = Setup { part, guard: guard(), bootstrap, validator };
     let dht = Dht::start(&p2p, setup, &tasks);
@@ -151,9 +154,9 @@ async fn p11_a_peer_provides_for_itself_alone() {
     let (peer, other) = (PeerId::random(), PeerId::random());
     let mut message = Message::new(Kind::AddProvider, b"key");
     message.providers = vec![
-        contact(other, "/ip4/9.9.9.9/tcp/1"),
-        contact(peer, "/ip4/127.0.0.1/tcp/1"),
-        contact(node.p2p.peer_id(), "/ip4/9.9.9.9/tcp/1"),
+        contact(other, "/ip4/9.9.9.9/tcp/4001"),
+        contact(peer, "/ip4/127.0.0.1/tcp/4001"),
+        contact(node.p2p.peer_id(), "/ip4/9.9.9.9/tcp/4001"),
     ];
     let now = Instant::now();
     assert_eq!(server::answer(&side, peer, message, Vec::new(), now).unwrap(), None);
@@ -186,16 +189,16 @@ async fn p11_private_addresses_and_ourselves_are_dropped_from_answers() {
     let node = node(Part::Client).await;
     let public = side(&node, Scope::Wan, Guard::new(&network::Config::default()));
     let peer = PeerId::random();
-    let mut named = contact(peer, "/ip4/9.9.9.9/tcp/1");
-    named.addresses.push("/ip4/10.0.0.1/tcp/1".parse().unwrap());
+    let mut named = contact(peer, "/ip4/9.9.9.9/tcp/4001");
+    named.addresses.push("/ip4/10.0.0.1/tcp/4001".parse().unwrap());
     let heard = public.heard(named.clone()).unwrap();
     assert_eq!(heard.addresses, named.addresses[..1]);
-    assert_eq!(public.heard(contact(peer, "/ip4/127.0.0.1/tcp/1")), None);
-    assert_eq!(public.heard(contact(node.p2p.peer_id(), "/ip4/9.9.9.9/tcp/1")), None);
+    assert_eq!(public.heard(contact(peer, "/ip4/127.0.0.1/tcp/4001")), None);
+    assert_eq!(public.heard(contact(node.p2p.peer_id(), "/ip4/9.9.9.9/tcp/4001")), None);
     // In a private network nobody leads us to other private addresses unless that is allowed.
     let private = side(&node, Scope::Lan, Guard::new(&network::Config::default()));
-    assert_eq!(private.heard(contact(peer, "/ip4/10.0.0.1/tcp/1")), None);
+    assert_eq!(private.heard(contact(peer, "/ip4/10.0.0.1/tcp/4001")), None);
     let allowed = side(&node, Scope::Lan, guard());
-    assert!(allowed.heard(contact(peer, "/ip4/10.0.0.1/tcp/1")).is_some());
+    assert!(allowed.heard(contact(peer, "/ip4/10.0.0.1/tcp/4001")).is_some());
     stop([node]).await;
 }
