@@ -2,6 +2,7 @@
 //! reverse. The only file that names every room.
 
 mod data_dir;
+mod keeper;
 mod listen;
 mod network;
 
@@ -178,7 +179,7 @@ impl App {
             tasks: &tasks,
             registry: &registry,
         };
-        let Network { p2p, sources, routing, records } =
+        let Network { p2p, identity, sources, routing, records, fresh } =
             Network::open(&ground, &names_metrics, peers && !config.offline)?;
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
@@ -193,8 +194,11 @@ impl App {
 
         let (metrics, section, offline) = (names_metrics, &config.routing, config.offline);
         let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
-        let parts = parts.asking(records, &tasks, &metrics);
+        let parts = parts.asking(records, &tasks, &metrics).signing(identity);
         let names = Names::new(parts, metrics);
+        if p2p.is_some() {
+            tasks.spawn(names.clone().keep_published(tasks.stop_token()));
+        }
         let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
         let gateway = Gateway::new(parts, &config.gateway, &metrics)
@@ -202,8 +206,9 @@ impl App {
             .counting(traffic.clone());
         let accounts = Accounts::new(db.clone());
         let metrics = upload::Metrics::register(&registry)?;
-        let upload =
-            Upload::new(store.clone(), db.clone(), &config.upload, metrics).guarded_by(denylist);
+        let upload = Upload::new(store.clone(), db.clone(), &config.upload, metrics)
+            .guarded_by(denylist)
+            .telling(fresh);
 
         let draining = CancellationToken::new();
         let free_bytes_min = config.blockstore.free_bytes_min;

@@ -13,6 +13,8 @@ mod metrics;
 mod name;
 mod name_map;
 mod names;
+mod provide;
+mod publish;
 mod records;
 
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use crate::db;
 
 pub use content::{FindPeer, Routing};
 pub use delegated::{Delegated, Metrics as DelegatedMetrics};
-pub use dht::{find_peer, join as join_dht};
+pub use dht::{DhtAnnouncer, find_peer, join as join_dht};
 pub use dns::Dns;
 pub use ipns::{RECORD_BYTES_MAX, Record, RecordError, Statement};
 pub use lookup::{Lookups, RecordRouter};
@@ -31,6 +33,8 @@ pub use metrics::Metrics;
 pub use name::{Domain, Key, Name, Root, Value};
 pub use name_map::NameMap;
 pub use names::{Names, Parts, Resolved};
+pub use provide::{Announcer, Fresh, Keeper, Kept, Provide, ProvideMetrics, Providing};
+pub use publish::{Publication, Publisher};
 pub use records::{Put, RECORDS_MAX, Records};
 
 use dns::resolvers::Rule;
@@ -62,6 +66,10 @@ pub struct Config {
     pub dht: DhtMode,
     /// URLs of delegated routers (Routing V1 over HTTP); none where the list is empty.
     pub delegated: Vec<String>,
+    /// What is announced in the DHT as provided.
+    pub provide: Provide,
+    /// How long it takes to announce all of it once, in seconds.
+    pub provide_interval_s: u64,
     /// Names that stand for what is said here, whatever their records and DNS say:
     /// `name:/ipfs/{cid}[/path]` or `name:/ipns/{name}[/path]`. `IPFS_NS_MAP` is the same.
     pub names: Vec<String>,
@@ -77,6 +85,8 @@ impl Default for Config {
         Self {
             dht: DhtMode::default(),
             delegated: ["https://delegated-ipfs.dev", "https://cid.contact"].map(Into::into).into(),
+            provide: Provide::default(),
+            provide_interval_s: 22 * 3600,
             names: Vec::new(),
             resolvers: vec!["eth.:https://dns.eth.limo/dns-query".to_owned()],
             ttl_s_max: 24 * 3600,
@@ -169,6 +179,9 @@ pub enum Error {
     /// Nothing here keeps records.
     #[error("no records are kept here")]
     NoRecords,
+    /// As many names are kept published as may be.
+    #[error("1000 names are kept published; remove some first")]
+    TooManyPublished,
     /// A record was not signed.
     #[error("the key cannot sign a record: {0}")]
     Signing(Arc<str>),

@@ -26,6 +26,7 @@ use crate::blockstore::{Pin, PinError, Store, Writing};
 use crate::db::{self, Db};
 use crate::denylist::Denylist;
 use crate::ipld;
+use crate::routing::Fresh;
 use crate::task::Tasks;
 
 pub use adding::{Adding, Options};
@@ -120,6 +121,7 @@ pub struct Upload {
     store: Store,
     db: Db,
     denylist: Denylist,
+    fresh: Option<Fresh>,
     bytes_max: u64,
     places: Arc<Semaphore>,
     pool: Pool,
@@ -148,6 +150,7 @@ impl Upload {
             store,
             db,
             denylist: Denylist::default(),
+            fresh: None,
             bytes_max: config.bytes_max,
             places: Arc::new(Semaphore::new(config.concurrent_max)),
             pool: Pool::new(),
@@ -160,6 +163,18 @@ impl Upload {
     #[must_use]
     pub fn guarded_by(self, denylist: Denylist) -> Self {
         Self { denylist, ..self }
+    }
+
+    /// The same, and who provides it hears of what is pinned.
+    #[must_use]
+    pub fn telling(self, fresh: Option<Fresh>) -> Self {
+        Self { fresh, ..self }
+    }
+
+    fn tell(&self, root: &Cid) {
+        if let Some(fresh) = &self.fresh {
+            fresh.root(root);
+        }
     }
 
     /// Most bytes of one upload.
@@ -182,7 +197,9 @@ impl Upload {
 
     /// Pins a DAG that the store holds whole, without a record.
     pub async fn pin_here(&self, root: Cid) -> Result<Pin, PinError> {
-        self.store.pin_checked(root, |cid| self.denylist.check_block(cid)).await
+        let pin = self.store.pin_checked(root, |cid| self.denylist.check_block(cid)).await?;
+        self.tell(&root);
+        Ok(pin)
     }
 
     /// Takes the pin off a content and forgets its records. False when there was no pin.
@@ -226,6 +243,7 @@ impl Upload {
         let also =
             move |tx: &mut db::Transaction<'_>| contents::record(tx, root, size, kind, record);
         let (_, recorded) = writing.pin(root, also).await?;
+        self.tell(&root);
         self.recorded(recorded)
     }
 

@@ -6,7 +6,7 @@ use crate::block::{Blocked, Blockstore as _, Cid, StoreError};
 use crate::db::{Error, Snapshot, Table, Transaction};
 use crate::ipld::walk::{DagWalk, Limits, Step};
 
-use super::index::damaged;
+use super::index::{BLOCKS, damaged};
 use super::manifest::{self, Loose};
 use super::{Pin, PinError, Store};
 
@@ -160,6 +160,19 @@ impl Store {
         let rows = all(&snapshot, after)?.take(limit);
         let pins: Result<_, Error> = rows.map(|row| row.map(|(cid, row)| row.pin(cid))).collect();
         Ok(pins?)
+    }
+
+    /// Up to `limit` multihashes of blocks behind `after`, as bytes, in their order.
+    pub fn hashes(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.inner.db.read()?.range(BLOCKS, from, Bound::Unbounded)?;
+        let hashes: Result<_, Error> = rows.take(limit).map(|row| Ok(row?.0)).collect();
+        Ok(hashes?)
+    }
+
+    /// Whether a block with this multihash, as bytes, is here.
+    pub fn has_hash(&self, hash: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.inner.db.read()?.get(BLOCKS, hash)?.is_some())
     }
 
     /// The pin of this root.

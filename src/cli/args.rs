@@ -139,7 +139,7 @@ impl Command {
             Self::Add(_)
                 | Self::Import(_)
                 | Self::Key { command: Key::Create { .. } }
-                | Self::Name { command: Name::Put { .. } }
+                | Self::Name { command: Name::Put { .. } | Name::Publish { key: Some(_), .. } }
         )
     }
 }
@@ -274,6 +274,20 @@ pub enum Name {
         name: String,
         /// The record's file; `-` for standard input
         file: PathBuf,
+    },
+    /// Sign what a name stands for, and publish it: by the node's own key, or another
+    Publish {
+        /// /ipfs/CID/path, or /ipns/NAME
+        path: String,
+        /// A private key: libp2p's protobuf, as `ipfs key export` writes it
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// For how long the record holds, such as 48h or 7d
+        #[arg(long, default_value = "48h", value_name = "TIME")]
+        lifetime: String,
+        /// For how long others may keep it before they ask again, such as 5m
+        #[arg(long, default_value = "5m", value_name = "TIME")]
+        ttl: String,
     },
     /// Write a record as it is
     Get {

@@ -2,16 +2,20 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::body::Body;
-use http::Method;
-use serde_json::Value;
+use http::{Method, StatusCode};
+use libp2p_identity::Keypair;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::args::Name;
 use super::client::{Node, escaped, read_whole, request};
 use super::output::{Output, printable};
 use super::{Error, absolute};
-use crate::routing::RECORD_BYTES_MAX;
+use crate::routing::{self, Key, RECORD_BYTES_MAX, Record, Statement};
+use crate::task::now_unix;
 
 /// Records asked for at once.
 const PAGE_RECORDS: usize = 100;
@@ -22,6 +26,17 @@ pub(super) async fn name(node: &Node, command: Name, out: Output) -> Result<(), 
             let asked = request(Method::PUT, &uri("names", &name), Body::from(read(&file)?))?;
             let kept: Value = node.json_of(asked).await?;
             out.result(&kept, format!("put {} as {}", text(&kept, "value"), text(&kept, "name")))
+        }
+        Name::Publish { path, key, lifetime, ttl } => {
+            let asked = Publish { path, lifetime: span(&lifetime)?, ttl: span(&ttl)? };
+            let said = match key {
+                Some(key) => publish_by(node, asked, &key).await?,
+                None => publish(node, asked).await?,
+            };
+            let name = text(&said, "name");
+            let taken = said.get("taken").and_then(Value::as_u64).unwrap_or(0);
+            let path = text(&said, "value");
+            out.result(&said, format!("published {path} as {name}; {taken} took it"))
         }
         Name::Get { name, output } => get(node, &name, output, out).await,
         Name::Ls => list(node, out).await,
@@ -34,6 +49,73 @@ pub(super) async fn name(node: &Node, command: Name, out: Output) -> Result<(), 
             out.result(&found, text(&found, "path"))
         }
     }
+}
+
+/// What is to be published.
+struct Publish {
+    path: String,
+    lifetime: Duration,
+    ttl: Duration,
+}
+
+/// By the node's own key.
+async fn publish(node: &Node, asked: Publish) -> Result<Value, Error> {
+    if !node.runs() {
+        return Err(Error::NoNode(node.data_dir().to_owned()));
+    }
+    let (lifetime_s, ttl_s) = (asked.lifetime.as_secs(), asked.ttl.as_secs());
+    let body = json!({ "path": asked.path, "lifetime_s": lifetime_s, "ttl_s": ttl_s });
+    node.json(Method::POST, "/names", Some(body)).await
+}
+
+/// By a key in a file: the record is signed here, and the key goes nowhere.
+async fn publish_by(node: &Node, asked: Publish, file: &Path) -> Result<Value, Error> {
+    let wrong = |reason: String| Error::Usage(format!("{}: {reason}", file.display()));
+    let keypair = Keypair::from_protobuf_encoding(&read(file)?)
+        .map_err(|error| wrong(format!("it is no private key: {error}")))?;
+    let key = Key::of(&keypair.public()).ok_or_else(|| wrong("it has no name".into()))?;
+    let name = key.to_string();
+    // Resolving has the node look for the newest record, so that ours becomes newer.
+    let newest = match node.ask(Method::GET, &uri("resolve", &name)).await {
+        Ok(_) => read_whole(node.ask(Method::GET, &uri("names", &name)).await?).await.map(Some)?,
+        Err(Error::Refused { .. }) => match node.ask(Method::GET, &uri("names", &name)).await {
+            Ok(held) => Some(read_whole(held).await?),
+            Err(Error::Refused { status: StatusCode::NOT_FOUND, .. }) => None,
+            Err(error) => return Err(error),
+        },
+        Err(error) => return Err(error),
+    };
+    let newest = newest.and_then(|bytes| Record::verify(&key, bytes).ok());
+    let value = routing::Value::parse(&asked.path)
+        .map_err(|reason| Error::Usage(format!("{}: {reason}", asked.path)))?;
+    let statement = Statement {
+        value,
+        sequence: newest.map_or(0, |newest| newest.sequence().saturating_add(1)),
+        ttl: asked.ttl,
+        eol: OffsetDateTime::from_unix_timestamp(
+            i64::try_from(now_unix() + asked.lifetime.as_secs()).unwrap_or(i64::MAX),
+        )
+        .map_err(|_| Error::Usage("--lifetime is too long".into()))?,
+    };
+    let record = statement.sign(&keypair).map_err(|error| wrong(error.to_string()))?;
+    let uri = format!("{}?publish=true", uri("names", &name));
+    let asked = request(Method::PUT, &uri, Body::from(record.bytes().clone()))?;
+    node.json_of(asked).await
+}
+
+/// A time such as 90s, 15m, 1h or 7d.
+fn span(text: &str) -> Result<Duration, Error> {
+    let wrong = || Error::Usage(format!("{text:?} is no time such as 90s, 15m, 1h or 7d"));
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number = text.strip_suffix(unit).and_then(|number| number.parse::<u32>().ok());
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    Ok(Duration::from_secs(u64::from(number.ok_or_else(wrong)?) * seconds))
 }
 
 fn uri(route: &str, name: &str) -> String {

@@ -171,6 +171,7 @@ fn ranges(config: &Config) -> Result<(), Wrong> {
         ("retrieval.block_timeout_ms", retrieval.block_timeout_ms, 10, DAY_MS),
         ("retrieval.request_timeout_ms", retrieval.request_timeout_ms, 10, DAY_MS),
         ("retrieval.absent_ttl_ms", retrieval.absent_ttl_ms, 0, 15_000),
+        ("routing.provide_interval_s", routing.provide_interval_s, 1, 172_800),
         ("routing.ttl_s_max", routing.ttl_s_max, 0, 31_536_000),
         ("p2p.connections_low", count(p2p.connections_low), 1, 100_000),
         ("p2p.connections_high", count(p2p.connections_high), 1, 100_000),

@@ -167,6 +167,10 @@ impl Settings {
                 None if name == "offline" => name,
                 None => continue,
             };
+            // An empty list is one; of other keys nothing is said.
+            if value.is_empty() && !self.is_list(&key) {
+                continue;
+            }
             let mut readings = readings(value);
             // Of a list, what is wrong with an item says most.
             if self.is_list(&key) {

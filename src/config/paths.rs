@@ -26,11 +26,7 @@ impl Environment {
     pub(super) fn own(&self) -> impl Iterator<Item = (&str, &str, &OsString)> {
         self.0.iter().filter_map(|(name, value)| {
             let (prefix, rest) = name.split_at_checked(PREFIX.len())?;
-            (prefix.eq_ignore_ascii_case(PREFIX) && !value.is_empty()).then_some((
-                name.as_str(),
-                rest,
-                value,
-            ))
+            prefix.eq_ignore_ascii_case(PREFIX).then_some((name.as_str(), rest, value))
         })
     }
 

@@ -333,9 +333,12 @@ fn name_status(error: &routing::Error) -> StatusCode {
         E::Unavailable { .. } => StatusCode::BAD_GATEWAY,
         E::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
         E::Db(db::Error::Store(StoreError::Closed)) => StatusCode::SERVICE_UNAVAILABLE,
-        E::Db(_) | E::TooMany | E::Signing(_) | E::Rule { .. } | E::Resolver(_) => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        E::Db(_)
+        | E::TooMany
+        | E::TooManyPublished
+        | E::Signing(_)
+        | E::Rule { .. }
+        | E::Resolver(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

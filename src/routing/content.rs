@@ -56,6 +56,12 @@ impl Routing {
         Self { inner: Arc::new(Inner { routers, find_peer, metrics }) }
     }
 
+    /// The metrics of the room.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
     /// Whether there is nobody to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -10,24 +10,29 @@ use futures_util::stream::{BoxStream, StreamExt};
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol as Piece};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::block::Cid;
 use crate::network::Guard;
 use crate::p2p::P2p;
-use crate::p2p::dht::{Dht, Part, Setup, Validator};
+use crate::p2p::dht::{Dht, Part, Position, Region, Setup, Validator};
 use crate::provider::{ContentRouter, Protocol, Protocols, Provider, RouterError};
 use crate::task::{Tasks, now_unix};
 
 use super::content::FindPeer;
 use super::ipns::Record;
 use super::lookup::RecordRouter;
+use super::metrics::Metrics;
 use super::name::Key;
+use super::provide::Announcer;
 use super::{Config, DhtMode};
 
 /// The name of this router.
 pub(super) const NAME: &str = "dht";
 /// What stands before the key of a name in the DHT (IPNS specification, "Routing record").
 const NAMESPACE: &[u8] = b"/ipns/";
+/// How often the peers of the tables are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// How long a peer is looked for.
 const FIND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -79,6 +84,7 @@ pub fn join(
     bootstrap: Vec<Multiaddr>,
     guard: Guard,
     tasks: &Tasks,
+    metrics: &Metrics,
 ) -> Option<Dht> {
     let part = match config.dht {
         DhtMode::Off => return None,
@@ -86,7 +92,24 @@ pub fn join(
         DhtMode::Server => Part::Server,
     };
     let setup = Setup { part, guard, bootstrap, validator: validator() };
-    Some(Dht::start(p2p, setup, tasks))
+    let dht = Dht::start(p2p, setup, tasks);
+    tasks.spawn(count(dht.clone(), metrics.clone(), tasks.stop_token()));
+    Some(dht)
+}
+
+/// Counts the peers of the tables from time to time.
+async fn count(dht: Dht, metrics: Metrics, stop: CancellationToken) {
+    loop {
+        let (wan, lan) = dht.peers();
+        for (name, peers) in [("wan", wan), ("lan", lan)] {
+            let peers = i64::try_from(peers).unwrap_or(i64::MAX);
+            metrics.dht_peers.with_label_values(&[name]).set(peers);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+    }
 }
 
 /// What our server in the DHT keeps: records of names, and of each the best.
@@ -119,6 +142,68 @@ impl RecordRouter for Dht {
             put.await.unwrap_or(0)
         }
         .boxed()
+    }
+}
+
+/// How long the peers of a region are taken for the nearest.
+const REGION_HOLDS: Duration = Duration::from_secs(60);
+
+/// Announces what we provide in the DHT.
+#[derive(Debug)]
+pub struct DhtAnnouncer {
+    dht: Dht,
+    /// The region that was announced to last, and when it was looked up.
+    region: tokio::sync::Mutex<Option<(Region, Instant)>>,
+}
+
+impl DhtAnnouncer {
+    /// Announces in this DHT.
+    #[must_use]
+    pub fn new(dht: Dht) -> Self {
+        Self { dht, region: tokio::sync::Mutex::new(None) }
+    }
+
+    /// The region of a place, looked up anew where it is another or grew old.
+    async fn region(&self, key: &[u8]) -> Option<Region> {
+        let held = self.region.lock().await.take();
+        let held = held.filter(|(region, since)| {
+            since.elapsed() < REGION_HOLDS && region.holds(&Position::of(key))
+        });
+        match held {
+            Some((region, since)) => Some(self.keep(region, since).await),
+            None => {
+                let region = self.dht.region(key).await?;
+                Some(self.keep(region, Instant::now()).await)
+            }
+        }
+    }
+
+    async fn keep(&self, region: Region, since: Instant) -> Region {
+        *self.region.lock().await = Some((region.clone(), since));
+        region
+    }
+
+    async fn announce_all(&self, keys: Vec<Vec<u8>>) -> Option<Vec<usize>> {
+        let mut heard = Vec::with_capacity(keys.len());
+        let mut rest = keys.as_slice();
+        while let Some(first) = rest.first() {
+            let mut region = self.region(first).await?;
+            let within = rest.iter().take_while(|key| region.holds(&Position::of(key))).count();
+            let (now, later) = rest.split_at(within.max(1));
+            if let Some(beside) = now.iter().find(|key| region.is_beside(&Position::of(key))) {
+                region.widen(beside).await;
+                self.keep(region.clone(), Instant::now()).await;
+            }
+            heard.extend(region.announce(now).await);
+            rest = later;
+        }
+        Some(heard)
+    }
+}
+
+impl Announcer for DhtAnnouncer {
+    fn announce(&self, keys: Vec<Vec<u8>>) -> BoxFuture<'_, Option<Vec<usize>>> {
+        self.announce_all(keys).boxed()
     }
 }
 

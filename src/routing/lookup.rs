@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::task::{Tasks, now_unix};
 
 use super::Error;
+use super::delegated::Delegated;
 use super::ipns::Record;
 use super::metrics::Metrics;
 use super::name::Key;
@@ -45,6 +46,18 @@ pub trait RecordRouter: Send + Sync {
     fn records(&self, key: &Key, deadline: Instant) -> BoxStream<'static, Bytes>;
     /// Gives a record to whoever keeps such. How many took it.
     fn publish(&self, key: &Key, record: Bytes, deadline: Instant) -> BoxFuture<'static, usize>;
+}
+
+impl RecordRouter for Delegated {
+    fn records(&self, key: &Key, deadline: Instant) -> BoxStream<'static, Bytes> {
+        let found = self.ipns(key, deadline);
+        found.filter_map(|found| std::future::ready(found.ok())).boxed()
+    }
+
+    fn publish(&self, key: &Key, record: Bytes, deadline: Instant) -> BoxFuture<'static, usize> {
+        let (routers, key) = (self.clone(), key.clone());
+        async move { routers.put_ipns(&key, &record, deadline).await.unwrap_or(0) }.boxed()
+    }
 }
 
 /// What is known of a name after it was asked for.

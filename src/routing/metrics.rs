@@ -21,6 +21,8 @@ crate::metrics! {
         record_lookups: counter_vec("estuary_routing_record_lookups_total", "outcome"),
         /// Time a search for a record of a name takes, in seconds.
         record_seconds: histogram("estuary_routing_record_seconds"),
+        /// Peers in the routing table, by DHT: "wan" of public addresses, "lan" of private ones.
+        dht_peers: gauge_vec("estuary_routing_dht_peers", "dht"),
         /// Searches for providers that ended, by router and how: "found", "nobody", "failed", "dropped" by the asker before somebody was found.
         lookups: counter_vec("estuary_routing_lookups_total", "router", "outcome"),
         /// Providers found, by router.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use libp2p_identity::Keypair;
 use tokio::time::Instant;
 
 use crate::block::Cid;
@@ -17,6 +18,7 @@ use super::lookup::{Lookups, RecordRouter};
 use super::metrics::{Metrics, Outcome, Source};
 use super::name::{Key, Name, Root, Value};
 use super::name_map::NameMap;
+use super::publish::Publisher;
 use super::records::{Put, Records};
 use super::{Config, Error, NAMES_MAX, RESOLVE_MS_MAX, SEGMENTS_MAX};
 
@@ -45,6 +47,8 @@ pub struct Parts {
     pub dns: Option<Dns>,
     /// Who else has records of names.
     pub lookups: Option<Lookups>,
+    /// Who keeps names published.
+    pub publisher: Option<Publisher>,
     /// Longest time that an answer found by a name may be kept; none for as long as it says itself.
     pub ttl_max: Option<Duration>,
 }
@@ -65,11 +69,13 @@ impl Parts {
             let resolvers = Resolvers::new(config.rules()?).map_err(Error::Resolver)?;
             Some(Dns::new(resolvers, tasks.clone(), metrics.clone()))
         };
+        let publisher = Publisher::new(db.clone(), None);
         Ok(Self {
             fixed: NameMap::parse(&config.names)?,
             records: Some(Records::new(db, metrics.held_records.clone())?),
             dns,
             lookups: None,
+            publisher: Some(publisher),
             ttl_max: Some(Duration::from_secs(config.ttl_s_max)),
         })
     }
@@ -87,6 +93,13 @@ impl Parts {
         let lookups =
             records.map(|records| Lookups::new(routers, records, tasks.clone(), metrics.clone()));
         Self { lookups, ..self }
+    }
+
+    /// The same, and this key signs what the node publishes.
+    #[must_use]
+    pub fn signing(self, identity: Option<Keypair>) -> Self {
+        let publisher = self.publisher.map(|publisher| publisher.with(identity));
+        Self { publisher, ..self }
     }
 }
 
@@ -196,6 +209,23 @@ impl Names {
     #[must_use]
     pub fn max_age(&self, record: &Record) -> Option<Duration> {
         record.max_age(now_unix()).map(|age| self.capped(age))
+    }
+
+    /// The best record of a key that is held, or found now.
+    pub(super) async fn best_record(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let held = self.records()?.get(key)?;
+        match &self.parts.lookups {
+            Some(lookups) => Ok(lookups.best(key, held).await?.map(|(record, _)| record)),
+            None => Ok(held),
+        }
+    }
+
+    pub(super) fn lookups(&self) -> Option<&Lookups> {
+        self.parts.lookups.as_ref()
+    }
+
+    pub(super) fn publisher(&self) -> Result<&Publisher, Error> {
+        self.parts.publisher.as_ref().ok_or(Error::NoRecords)
     }
 
     fn capped(&self, ttl: Duration) -> Duration {

@@ -34,12 +34,14 @@ fn variables_set_every_kind_of_value() {
         ("ESTUARY_LOG__LEVEL", "debug"),
         ("ESTUARY_LOG__FORMAT", "json"),
         ("ESTUARY_GATEWAY__URL", ""),
+        ("ESTUARY_ROUTING__DELEGATED", ""),
         ("ESTUARY_OFFLINE", "1"),
         ("ESTUARY_PORT", "tcp://192.0.2.1:80"),
     ])
     .unwrap();
     assert_eq!(config.gateway.listen, Some("127.0.0.1:0".parse().unwrap()));
     assert_eq!(config.gateway.url, None);
+    assert!(config.routing.delegated.is_empty());
     assert_eq!(config.api.hosts, ["box.local", "box.local:3004"]);
     assert_eq!(config.http.grace_ms, 5000);
     assert_eq!(config.gateway.trusted_proxies, ["192.0.2.0/24".parse().unwrap()]);

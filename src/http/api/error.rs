@@ -195,7 +195,7 @@ impl From<routing::Error> for ApiError {
             | E::Recursion(_) => Self::input(error.to_string()),
             E::NotFound(_) | E::NoRecord(_) | E::NotAtHand(_) => Self::not_found(error.to_string()),
             E::Older { .. } => Self::new(StatusCode::CONFLICT, "ERR_OLDER", error.to_string()),
-            E::TooMany => {
+            E::TooMany | E::TooManyPublished => {
                 Self::new(StatusCode::CONFLICT, "ERR_TOO_MANY_RECORDS", error.to_string())
             }
             E::Timeout(_) => {
@@ -204,7 +204,8 @@ impl From<routing::Error> for ApiError {
             E::Unavailable { .. } => {
                 Self::soon(StatusCode::BAD_GATEWAY, "ERR_UNAVAILABLE", error.to_string())
             }
-            E::NoRecords | E::Signing(_) | E::Rule { .. } | E::Resolver(_) => Self::internal(error),
+            E::Signing(_) => Self::input(error.to_string()),
+            E::NoRecords | E::Rule { .. } | E::Resolver(_) => Self::internal(error),
             E::Db(error) => error.into(),
         }
     }

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State as From};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -36,6 +37,16 @@ pub(super) async fn put(
 /// Keeps the record that a body holds, and says what it is.
 pub(super) async fn keep(names: &Names, name: &str, body: Body) -> Result<Value, ApiError> {
     let key = key(name)?;
+    let (record, put) = names.put(&key, read(&key, body).await?).await?;
+    let mut kept = model(&key, &record);
+    if let Value::Object(fields) = &mut kept {
+        fields.insert("new".into(), (put == Put::Kept).into());
+    }
+    Ok(kept)
+}
+
+/// The record of a key that a body holds, unverified; one that is too long is not read whole.
+pub(super) async fn read(key: &Key, body: Body) -> Result<Bytes, ApiError> {
     let body = Limited::new(body, RECORD_BYTES_MAX).collect().await.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             let (name, error) = (key.to_string().into(), RecordError::TooLong);
@@ -43,12 +54,7 @@ pub(super) async fn keep(names: &Names, name: &str, body: Body) -> Result<Value,
         }
         ApiError::input("the body broke off")
     })?;
-    let (record, put) = names.put(&key, body.to_bytes()).await?;
-    let mut kept = model(&key, &record);
-    if let Value::Object(fields) = &mut kept {
-        fields.insert("new".into(), (put == Put::Kept).into());
-    }
-    Ok(kept)
+    Ok(body.to_bytes())
 }
 
 /// The key that a name is; `/ipns/` may stand before it.

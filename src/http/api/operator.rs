@@ -47,7 +47,7 @@ pub(super) fn routes(parts: Parts) -> Router {
         .route("/backup", post(backup))
         .route("/keys", get(keys).post(create_key))
         .route("/keys/{key}", delete(revoke_key))
-        .route("/names", get(names::list))
+        .route("/names", get(names::list).post(names::publish))
         .route("/names/{name}", get(names::get).put(names::put).delete(names::remove))
         .route("/resolve/{name}", get(names::resolve))
         .route("/swarm/peers", get(swarm::peers))

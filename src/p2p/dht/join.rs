@@ -52,7 +52,7 @@ pub(super) async fn be_led(
             let led = leaders.iter().filter_map(|address| {
                 let (peer, address) = (peer_of(address)?, address.clone());
                 let p2p = p2p.clone();
-                Some(async move { p2p.connect(peer, &[address]).await })
+                Some(async move { p2p.connect_named(peer, &[address]).await })
             });
             let led = tokio::select! {
                 () = stop.cancelled() => return,
@@ -92,8 +92,7 @@ async fn met(sides: &[Arc<Side>], p2p: &P2p, peer: PeerId, protocols: &[StreamPr
     if !sides.iter().any(|side| speaks(side)) {
         return;
     }
-    let connections = p2p.peers().await.into_iter().find(|info| info.peer == peer);
-    let connections = connections.map(|info| info.connections).unwrap_or_default();
+    let connections = p2p.peer(peer).await.map(|info| info.connections).unwrap_or_default();
     let addresses: Vec<_> = connections.into_iter().map(|open| open.address).collect();
     for side in sides.iter().filter(|side| speaks(side)) {
         let bare = addresses.iter().filter_map(|a| super::wire::bare(a.clone(), &peer));

@@ -20,10 +20,12 @@ const TOLD_MAX: usize = 20;
 const TELL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A part of the space of keys, and the peers of each DHT that are nearest to what is in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Region {
     target: Position,
     bits: u32,
+    /// Whether its other half was looked up as well.
+    wide: bool,
     sides: Vec<(Arc<Side>, Vec<Contact>)>,
 }
 
@@ -34,7 +36,7 @@ impl Dht {
         let mut sides = self.closest(key).await;
         sides.retain(|(_, peers)| !peers.is_empty());
         let bits = sides.iter().map(|(_, peers)| common_bits(&target, peers)).max()?;
-        Some(Region { target, bits, sides })
+        Some(Region { target, bits, wide: false, sides })
     }
 }
 
@@ -62,11 +64,12 @@ impl Region {
     /// region that the lookup was not about, it found only a part.
     #[must_use]
     pub fn is_beside(&self, position: &Position) -> bool {
-        self.bits > 0 && self.target.common_bits(position) == self.bits
+        self.bits > 0 && !self.wide && self.target.common_bits(position) == self.bits
     }
 
     /// Looks up the other half, too, by a key in it.
     pub async fn widen(&mut self, key: &[u8]) {
+        self.wide = true;
         for (side, peers) in &mut self.sides {
             for contact in closest(side, key).await {
                 if !peers.iter().any(|known| known.peer == contact.peer) {

@@ -139,7 +139,17 @@ impl Side {
         let own = self.p2p.peer_id();
         let all = self.p2p.addresses().await.into_iter();
         let bare = all.filter_map(|address| wire::bare(address, &own));
-        bare.filter(|address| self.scope.holds(address)).take(ADDRESSES_MAX).collect()
+        bare.filter(|address| self.may_name(address)).take(ADDRESSES_MAX).collect()
+    }
+
+    /// Whether others may hear of this address of ours: loopback leads them to themselves.
+    fn may_name(&self, address: &Multiaddr) -> bool {
+        let loopback = address.iter().any(|part| match part {
+            Protocol::Ip4(ip) => ip.is_loopback(),
+            Protocol::Ip6(ip) => ip.is_loopback(),
+            _ => false,
+        });
+        self.scope.holds(address) && (!loopback || self.guard.allows_multiaddr(address))
     }
 
     /// Takes a peer into the table that speaks the protocol as a server.

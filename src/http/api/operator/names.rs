@@ -1,5 +1,7 @@
 //! `/names` and `/resolve`: the records of names that this node holds, and what names stand for.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -8,9 +10,10 @@ use http::header;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::http::api::body::Query;
+use crate::http::api::body::{self, Query};
 use crate::http::api::error::ApiError;
 use crate::http::api::{Parts, names};
+use crate::routing::{self, Publication};
 
 /// Records in one answer.
 const RECORDS_MAX: usize = 100;
@@ -33,13 +36,52 @@ pub(super) async fn list(
     Ok(Json(records.iter().map(|(key, record)| names::model(key, record)).collect()))
 }
 
-/// Keeps a record.
+#[derive(Debug, Deserialize)]
+pub(super) struct PutAsked {
+    #[serde(default)]
+    publish: bool,
+}
+
+/// Keeps a record, and publishes it where that is asked for.
 pub(super) async fn put(
     State(parts): State<Parts>,
     Path(name): Path<String>,
+    Query(asked): Query<PutAsked>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
-    names::keep(&parts.names, &name, body).await.map(Json)
+    if !asked.publish {
+        return names::keep(&parts.names, &name, body).await.map(Json);
+    }
+    let key = names::key(&name)?;
+    let bytes = names::read(&key, body).await?;
+    Ok(Json(published(&parts.names.publish_record(&key, bytes).await?)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishAsked {
+    path: String,
+    lifetime_s: u64,
+    ttl_s: u64,
+}
+
+/// Signs with the node's identity what its name stands for, and publishes it.
+pub(super) async fn publish(
+    State(parts): State<Parts>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    let asked: PublishAsked = body::json(body).await?;
+    let value = routing::Value::parse(&asked.path).map_err(ApiError::input)?;
+    let (lifetime, ttl) = (Duration::from_secs(asked.lifetime_s), Duration::from_secs(asked.ttl_s));
+    Ok(Json(published(&parts.names.publish(value, lifetime, ttl).await?)))
+}
+
+fn published(publication: &Publication) -> Value {
+    let mut said = names::model(&publication.key, &publication.record);
+    if let Value::Object(fields) = &mut said {
+        fields.insert("taken".into(), publication.taken.into());
+    }
+    said
 }
 
 /// Gives a record as it is.

@@ -1,0 +1,155 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use futures_util::FutureExt as _;
+
+use super::*;
+use crate::db;
+use crate::metrics::Registry;
+use crate::p2p::dht::Position;
+use crate::task::Tasks;
+
+/// Keeps keys under their own names.
+#[derive(Default)]
+struct Shelf(Mutex<BTreeMap<Vec<u8>, ()>>);
+
+impl Keeper for Shelf {
+    fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Kept>, StoreError> {
+        let shelf = self.0.lock().unwrap();
+        let behind = shelf.keys().filter(|name| after.is_none_or(|after| name.as_slice() > after));
+        Ok(behind.take(limit).map(|name| kept(name)).collect())
+    }
+
+    fn keeps(&self, name: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.0.lock().unwrap().contains_key(name))
+    }
+}
+
+fn kept(name: &[u8]) -> Kept {
+    Kept { name: name.to_vec(), key: name.to_vec() }
+}
+
+/// Counts how often it heard of each key; while it is deaf, nobody is there.
+#[derive(Default)]
+struct Ear {
+    heard: Mutex<HashMap<Vec<u8>, usize>>,
+    batches: Mutex<Vec<usize>>,
+    /// After so many keys, nobody is there any more.
+    patience: Mutex<Option<usize>>,
+}
+
+impl Announcer for Ear {
+    fn announce(&self, keys: Vec<Vec<u8>>) -> BoxFuture<'_, Option<Vec<usize>>> {
+        assert!(keys.iter().map(|key| Position::of(key)).is_sorted(), "in the order of places");
+        let mut patience = self.patience.lock().unwrap();
+        if let Some(left) = patience.as_mut() {
+            match left.checked_sub(keys.len()) {
+                Some(rest) => *left = rest,
+                None => return std::future::ready(None).boxed(),
+            }
+        }
+        let mut heard = self.heard.lock().unwrap();
+        keys.iter().for_each(|key| *heard.entry(key.clone()).or_default() += 1);
+        self.batches.lock().unwrap().push(keys.len());
+        std::future::ready(Some(vec![1; keys.len()])).boxed()
+    }
+}
+
+struct Story {
+    db: Db,
+    shelf: Arc<Shelf>,
+    _folder: tempfile::TempDir,
+}
+
+fn story(keys: u32) -> Story {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = db::Metrics::register(&Registry::new()).unwrap();
+    let db = Db::open(&folder.path().join("db"), &db::Config::default(), metrics).unwrap();
+    let shelf = Arc::new(Shelf::default());
+    let names = (0..keys).map(|key| (key.to_be_bytes().to_vec(), ()));
+    shelf.0.lock().unwrap().extend(names);
+    Story { db, shelf, _folder: folder }
+}
+
+impl Story {
+    /// A node that provides, until it is stopped.
+    fn run(&self, ear: &Arc<Ear>, interval: Duration) -> (Tasks, Fresh, ProvideMetrics) {
+        let metrics = ProvideMetrics::register(&Registry::new()).unwrap();
+        let (keeper, announcer) = (Arc::clone(&self.shelf), Arc::clone(ear));
+        let made = Providing::new(self.db.clone(), keeper, announcer, interval, metrics.clone());
+        let (providing, fresh) = made;
+        let tasks = Tasks::new();
+        tasks.spawn(providing.run(tasks.stop_token()));
+        (tasks, fresh, metrics)
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it comes to be so");
+}
+
+#[tokio::test]
+async fn a_walk_that_a_restart_broke_off_goes_on_where_it_was() {
+    let story = story(10_000);
+    let ear = Arc::new(Ear::default());
+    *ear.patience.lock().unwrap() = Some(4_500);
+    // All is due within a second; then nobody is there any more.
+    let (tasks, _fresh, _) = story.run(&ear, Duration::from_secs(1));
+    until(|| ear.heard.lock().unwrap().len() == 4_000).await;
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+
+    let second = Arc::new(Ear::default());
+    *second.patience.lock().unwrap() = Some(6_000);
+    let (tasks, _fresh, metrics) = story.run(&second, Duration::ZERO);
+    until(|| second.heard.lock().unwrap().len() == 6_000).await;
+    let first = ear.heard.lock().unwrap();
+    assert!(second.heard.lock().unwrap().keys().all(|key| !first.contains_key(key)));
+    assert_eq!(metrics.keys.get(), 10_000);
+    drop(first);
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn announcing_is_spread_over_the_interval_and_what_is_gone_is_left_out() {
+    let story = story(5_000);
+    let ear = Arc::new(Ear::default());
+    let (tasks, _fresh, metrics) = story.run(&ear, Duration::from_secs(4));
+    let started = tokio::time::Instant::now();
+    until(|| metrics.cursor.get() > 100).await;
+    for key in 4_000..5_000u32 {
+        story.shelf.0.lock().unwrap().remove(key.to_be_bytes().as_slice());
+    }
+    until(|| metrics.cursor.get() > 990).await;
+    // The last batch begins at four fifths of the interval.
+    assert!(started.elapsed() > Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(ear.heard.lock().unwrap().len() < 4_600);
+    assert!(ear.batches.lock().unwrap().iter().all(|keys| *keys <= BATCH_KEYS));
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn what_is_new_is_announced_soon_and_waits_where_nobody_is_there() {
+    let story = story(0);
+    let deaf = Arc::new(Ear::default());
+    *deaf.patience.lock().unwrap() = Some(0);
+    let (tasks, fresh, _) = story.run(&deaf, Duration::from_secs(3600));
+    let cid: Cid = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy".parse().unwrap();
+    story.shelf.0.lock().unwrap().insert(cid.to_bytes(), ());
+    fresh.root(&cid);
+    let book = Book::new(story.db.clone());
+    until(|| book.fresh(10).unwrap().len() == 1).await;
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+
+    // After a restart it still waits, and is announced once.
+    let ear = Arc::new(Ear::default());
+    let (tasks, _fresh, metrics) = story.run(&ear, Duration::from_secs(3600));
+    until(|| book.fresh(10).unwrap().is_empty()).await;
+    assert!(ear.heard.lock().unwrap().contains_key(&cid.hash().to_bytes()));
+    assert!(metrics.provided.with_label_values(&["ok"]).get() >= 1);
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+}
