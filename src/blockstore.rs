@@ -210,8 +210,11 @@ struct Inner {
     closed: AtomicBool,
 }
 
+/// Blocks that can be read: the multihash of each, and its bytes.
+type Readable<'a> = &'a mut dyn Iterator<Item = (Mh, u32)>;
+
 /// Hears of blocks that can be read from now on.
-struct Told(Box<dyn Fn(&mut dyn Iterator<Item = (Mh, u32)>) + Send + Sync>);
+struct Told(Box<dyn Fn(Readable<'_>) + Send + Sync>);
 
 impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
