@@ -20,6 +20,9 @@ const SEARCH_AFTER: Duration = Duration::from_secs(1);
 /// How long a block that nobody has is asked for again: it may just be on its way to whoever we
 /// know, or they on their way to us.
 const LINGER: Duration = Duration::from_secs(5);
+/// The same where somebody gave this request other blocks: whoever has a part of a DAG mostly has
+/// all of it, and may only have been busy.
+const LINGER_PROVEN: Duration = Duration::from_secs(15);
 /// How often it is asked for again meanwhile.
 const ASK_AGAIN_EVERY: Duration = Duration::from_millis(500);
 
@@ -229,7 +232,8 @@ impl<'a> Fetch<'a> {
         }
         let now = Instant::now();
         let lacking = self.stands.iter().any(|stand| matches!(stand, Stand::Lacking(_)));
-        let lingers = lacking && now < self.began + LINGER;
+        let linger = if self.search.lead().is_some() { LINGER_PROVEN } else { LINGER };
+        let lingers = lacking && now < self.began + linger;
         if lingers {
             self.again_at.get_or_insert(now + ASK_AGAIN_EVERY);
         }

@@ -10,8 +10,10 @@ use crate::task::Tasks;
 
 use super::{Budget, Reader};
 
-/// Inbound streams that are read at once, of one peer and in all; further ones are reset.
-const PEER_STREAMS_MAX: usize = 16;
+/// Inbound streams that are read at once, of one peer and in all; further ones are reset. Kubo opens
+/// one for each message, and so for each small block: what is asked of it at once must fit. Their
+/// bytes are bounded by the budget of the peer.
+const PEER_STREAMS_MAX: usize = 512;
 const STREAMS_MAX: usize = 4096;
 
 /// Reads what peers send, and has each message heard by `hear`; the next of its stream is read when
