@@ -58,7 +58,7 @@ impl Delegated {
     /// wherever the operator's configuration says. URLs that are none are left out; `config check`
     /// has said so before.
     #[must_use]
-    pub fn new(urls: &[String], client: &Client, metrics: Metrics) -> Self {
+    pub fn new(urls: &[String], client: &Client, metrics: &Metrics) -> Self {
         let urls = urls.iter().filter_map(|url| HttpUrl::parse(url).ok()).take(ROUTERS_MAX);
         let routers = urls.map(|url| Arc::new(Router::new(url, client.clone(), metrics.clone())));
         let weigh = |_: &(usize, Mh), kept: &Kept| kept.weight();
