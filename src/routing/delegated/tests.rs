@@ -20,7 +20,7 @@ fn delegated(urls: &[&str]) -> (Delegated, Tasks) {
     let metrics = network::Metrics::register(&registry).unwrap();
     let client = Client::unguarded(&tasks, &metrics).unwrap();
     let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
-    (Delegated::new(&urls, &client, &Metrics::register(&registry).unwrap()), tasks)
+    (Delegated::new(&urls, &client, Metrics::register(&registry).unwrap()), tasks)
 }
 
 fn cid(text: &'static str) -> Cid {
