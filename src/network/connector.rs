@@ -50,7 +50,7 @@ impl Connector {
 
     async fn dial(&self, uri: &Uri) -> Result<Link, Error> {
         let broken = |error: &dyn std::fmt::Display| Error::Broken(error.to_string().into());
-        let url = HttpUrl::parse(&uri.to_string().split(['?']).next().unwrap_or_default())
+        let url = HttpUrl::parse(uri.to_string().split(['?']).next().unwrap_or_default())
             .map_err(|error| broken(&error))?;
         let _permit = self.permits.acquire().await.map_err(|error| broken(&error))?;
         let (stream, address) = self.dialer.connect(url.host(), url.port()).await?;

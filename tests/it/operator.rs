@@ -159,3 +159,30 @@ async fn keys_are_made_listed_and_revoked_by_id_or_text() {
         assert_refused(&answer, 400, "", &wrong.to_string());
     }
 }
+
+#[tokio::test]
+async fn traffic_is_counted_by_root_and_survives_a_restart() {
+    let mut node = Estuary::start().await;
+    let added = add(&node, "name=site", folder(20)).await.json();
+    let cid = added["cid"].as_str().unwrap().to_owned();
+    let file = |number: usize| format!("/ipfs/{cid}/files/{number:05}");
+    for turn in 1..=2 {
+        for number in 0..20 {
+            assert_eq!(node.get(&file(number)).await.status, StatusCode::OK);
+        }
+        let car = node.get(&format!("/ipfs/{cid}?format=car")).await;
+        assert_eq!(car.status, StatusCode::OK);
+        // Neither heads nor what the client has already are content that leaves.
+        super::harness::send(node.gateway(), request(Method::HEAD, &file(0))).await;
+        let bytes = turn * (10 + 20 + car.body.len());
+        let report = node.ask_operator(request(Method::GET, "/traffic")).await.json();
+        assert_eq!(report["bytes"]["http_out"], bytes, "{report}");
+        assert_eq!(report["roots"][0]["cid"], cid.as_str(), "{report}");
+        assert_eq!(report["roots"][0]["bytes"]["http_out"], bytes, "{report}");
+        let status = node.ask_operator(request(Method::GET, "/status")).await.json();
+        assert_eq!(status["traffic"]["http_out"], bytes, "{status}");
+        let shown = node.metric(r#"estuary_traffic_bytes_total{way="http_out"}"#).await;
+        assert_eq!(shown as usize, 10 + 20 + car.body.len());
+        node = node.restart().await;
+    }
+}

@@ -201,7 +201,7 @@ proptest::proptest! {
     fn what_is_read_is_read_again_as_the_same(text in "https?://[a-z0-9.:@\\[\\]%/?#\\\\x_-]{0,40}") {
         if let Ok(url) = HttpUrl::parse(&text) {
             let shown = url.to_string();
-            proptest::prop_assert_eq!(HttpUrl::parse(&shown).unwrap(), url.clone());
+            proptest::prop_assert_eq!(&HttpUrl::parse(&shown).unwrap(), &url);
             // The other parser that sees it takes it for the same host and port.
             let uri: http::Uri = shown.parse().unwrap();
             let port = uri.port_u16().unwrap_or(if url.is_secure() { 443 } else { 80 });
