@@ -53,7 +53,7 @@ impl AddressBook {
     }
 
     /// We reached a peer at this address.
-    pub(super) fn reached(&self, peer: PeerId, address: Multiaddr) {
+    pub(super) fn reached(&self, peer: PeerId, address: &Multiaddr) {
         self.lock().reached(peer, address, now_unix());
     }
 
@@ -131,7 +131,7 @@ mod tests {
             let (book, peer) = (AddressBook::open(guard, None), PeerId::random());
             book.identified(peer, &[public.clone(), private.clone()]);
             assert_eq!(book.addresses(&peer).len(), kept, "{allow_private}");
-            book.reached(peer, private.clone());
+            book.reached(peer, &private);
             assert_eq!(book.addresses(&peer), [private.clone(), public.clone()]);
         }
     }

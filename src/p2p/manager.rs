@@ -194,8 +194,8 @@ impl Manager {
         if direction == Direction::Outbound {
             let address = without_peer(&address);
             dials::Door::of(&address).inspect(|door| self.dials.doors().succeeded(door));
-            self.vain.succeeded(&(peer, Some(address.clone())));
-            self.book.reached(peer, address);
+            self.book.reached(peer, &address);
+            self.vain.succeeded(&(peer, Some(address)));
         }
         self.vain.succeeded(&(peer, None));
         self.table.established(id, peer, direction, address, Instant::now());

@@ -62,8 +62,8 @@ impl Book {
     }
 
     /// A peer was reached at this address.
-    pub(super) fn reached(&mut self, peer: PeerId, address: Multiaddr, now: u64) {
-        let Some(address) = plain(&peer, &address) else { return };
+    pub(super) fn reached(&mut self, peer: PeerId, address: &Multiaddr, now: u64) {
+        let Some(address) = plain(&peer, address) else { return };
         self.change(peer, now, |known| known.reached = Some(address));
     }
 
@@ -174,7 +174,7 @@ mod tests {
             at(&format!("/dns4/{}/tcp/4", "x".repeat(ADDRESS_BYTES_MAX))),
         ];
         book.named(peer, named.iter(), NOW);
-        book.reached(peer, at("/ip4/1.2.3.4/tcp/2"), NOW);
+        book.reached(peer, &at("/ip4/1.2.3.4/tcp/2"), NOW);
         assert_eq!(book.addresses(&peer), [at("/ip4/1.2.3.4/tcp/2"), at("/ip4/1.2.3.4/tcp/1")]);
         let many: Vec<_> = (1..100).map(|port| at(&format!("/ip4/5.6.7.8/tcp/{port}"))).collect();
         book.named(peer, many.iter(), NOW);
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn what_changed_is_written_once_and_read_again() {
         let (mut book, peer) = (Book::default(), PeerId::random());
-        book.reached(peer, at("/ip4/1.2.3.4/tcp/2"), NOW);
+        book.reached(peer, &at("/ip4/1.2.3.4/tcp/2"), NOW);
         let changes = book.changes(NOW);
         assert_eq!(changes.len(), 1);
         book.seen(&peer, false, NOW + SEEN_EACH_S - 1);
@@ -209,7 +209,7 @@ mod tests {
         let mut book = Book::default();
         let useful: Vec<_> = (0..100).map(|_| PeerId::random()).collect();
         for peer in &useful {
-            book.reached(*peer, at("/ip4/1.2.3.4/tcp/2"), NOW);
+            book.reached(*peer, &at("/ip4/1.2.3.4/tcp/2"), NOW);
             book.seen(peer, true, NOW);
         }
         for n in 0..PEERS_MAX as u64 * 3 {
