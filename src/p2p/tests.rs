@@ -2,6 +2,7 @@
 
 mod hostile;
 mod private;
+mod relayed;
 
 use std::time::Duration;
 

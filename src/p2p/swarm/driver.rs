@@ -268,7 +268,7 @@ impl Driver {
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.listening(listener_id, address);
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
+            SwarmEvent::ExpiredListenAddr { address, .. } if !is_relayed(&address) => {
                 self.gate.own(&address, false);
                 self.swarm.remove_external_address(&address);
             }
@@ -281,7 +281,9 @@ impl Driver {
             }
             SwarmEvent::ExternalAddrConfirmed { address } => self.confirmed(&address),
             SwarmEvent::ExternalAddrExpired { address } => {
-                self.gate.own(&address, false);
+                if !is_relayed(&address) {
+                    self.gate.own(&address, false);
+                }
                 self.metrics.relay_slots.set(self.relay_slots());
             }
             SwarmEvent::Behaviour(event) => self.told(event),
@@ -336,6 +338,10 @@ impl Driver {
 
     fn listening(&mut self, listener: ListenerId, address: Multiaddr) {
         self.awaited.retain(|awaited| *awaited != listener);
+        if is_relayed(&address) {
+            // It is the relay's, and of no use before the relay has given a slot.
+            return;
+        }
         self.gate.own(&address, true);
         // Where nobody else may say where we are, a listener may: what is public is announced to
         // all, what is not to our own networks only.
@@ -356,8 +362,7 @@ impl Driver {
     /// A behaviour found an address out where we are reached, and the swarm took it in already.
     fn confirmed(&mut self, address: &Multiaddr) {
         let named = self.announce.is_empty() || self.announce.contains(address);
-        let relayed = address.iter().any(|part| part == Protocol::P2pCircuit);
-        if !relayed {
+        if !is_relayed(address) {
             self.can_be_dialled();
             self.gate.own(address, true);
         }
@@ -375,8 +380,8 @@ impl Driver {
     }
 
     fn relay_slots(&self) -> i64 {
-        let relayed = |address: &&Multiaddr| address.iter().any(|p| p == Protocol::P2pCircuit);
-        i64::try_from(self.swarm.external_addresses().filter(relayed).count()).unwrap_or(i64::MAX)
+        let slots = self.swarm.external_addresses().filter(|address| is_relayed(address)).count();
+        i64::try_from(slots).unwrap_or(i64::MAX)
     }
 
     /// What a behaviour says.
@@ -438,6 +443,11 @@ impl Driver {
             self.swarm.close_connection(connection);
         }
     }
+}
+
+/// Whether an address leads through a relay.
+fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
 /// An address with the identity of who is there at its end.
