@@ -184,7 +184,8 @@ impl App {
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
-        let router = p2p.as_ref().map(|_| Arc::new(routing.clone()) as Arc<dyn ContentRouter>);
+        let router =
+            (!routing.is_empty()).then(|| Arc::new(routing.clone()) as Arc<dyn ContentRouter>);
         let scores = Scores::open(db.clone())?;
         tasks.spawn(scores.clone().write_down(tasks.stop_token()));
         let (disk, owner) = (Arc::new(store.clone()), tasks.clone());

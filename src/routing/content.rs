@@ -89,6 +89,15 @@ impl ContentRouter for Routing {
         };
         search.take_until(tokio::time::sleep_until(deadline)).boxed()
     }
+
+    fn describe(&self) -> Arc<str> {
+        let of_each: Vec<_> = self.inner.routers.iter().map(|(_, one)| one.describe()).collect();
+        match &*of_each {
+            [] => "no router".into(),
+            [only] => Arc::clone(only),
+            [first @ .., last] => format!("{} and {last}", first.join(", ")).into(),
+        }
+    }
 }
 
 /// What was given of a provider.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::block::{Cid, Mh};
 use crate::network::{Client, HttpUrl};
-use crate::provider::{Provider, RouterError};
+use crate::provider::{ContentRouter, Provider, RouterError};
 
 use super::name::Key;
 
@@ -86,28 +86,6 @@ impl Delegated {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.routers.is_empty()
-    }
-
-    /// Providers of `cid`, from all routers as their records arrive. A router that gives no answer,
-    /// or breaks off, is told of once. Dropping the stream ends the search.
-    #[must_use]
-    pub fn providers(
-        &self,
-        cid: &Cid,
-        deadline: Instant,
-    ) -> BoxStream<'static, Result<Provider, RouterError>> {
-        let path: Arc<str> = format!("/routing/v1/providers/{cid}?{FILTER}").into();
-        let hash = *cid.hash();
-        let of_each = self.routers.iter().enumerate().map(|(place, router)| {
-            let key = (place, hash);
-            if let Some(kept) = self.held.get(&key).filter(|kept| kept.holds(Instant::now())) {
-                router.answered_from_memory();
-                return kept.providers().boxed();
-            }
-            let keep = Some((self.held.clone(), key));
-            search::run(Arc::clone(router), Arc::clone(&path), until(deadline), keep)
-        });
-        stream::select_all(of_each).boxed()
     }
 
     /// Where a peer is, as the routers know: records of this peer alone.
@@ -184,3 +162,34 @@ fn until(deadline: Instant) -> Instant {
 
 #[cfg(test)]
 mod tests;
+
+impl ContentRouter for Delegated {
+    /// Providers of `cid`, from all routers as their records arrive. A router that gives no answer,
+    /// or breaks off, is told of once.
+    fn providers(
+        &self,
+        cid: &Cid,
+        deadline: Instant,
+    ) -> BoxStream<'static, Result<Provider, RouterError>> {
+        let path: Arc<str> = format!("/routing/v1/providers/{cid}?{FILTER}").into();
+        let hash = *cid.hash();
+        let of_each = self.routers.iter().enumerate().map(|(place, router)| {
+            let key = (place, hash);
+            if let Some(kept) = self.held.get(&key).filter(|kept| kept.holds(Instant::now())) {
+                router.answered_from_memory();
+                return kept.providers().boxed();
+            }
+            let keep = Some((self.held.clone(), key));
+            search::run(Arc::clone(router), Arc::clone(&path), until(deadline), keep)
+        });
+        stream::select_all(of_each).boxed()
+    }
+
+    fn describe(&self) -> Arc<str> {
+        match &*self.routers {
+            [] => "no delegated router".into(),
+            [only] => only.name().into(),
+            routers => format!("{} delegated routers", routers.len()).into(),
+        }
+    }
+}

@@ -46,6 +46,10 @@ impl ContentRouter for Dht {
         let found = found.map(|(peer, addresses)| Ok(provider(peer, addresses)));
         found.take_until(tokio::time::sleep_until(deadline)).boxed()
     }
+
+    fn describe(&self) -> Arc<str> {
+        "the DHT".into()
+    }
 }
 
 /// Whoever is in the DHT as a provider speaks Bitswap; some say by an address that they speak HTTP
