@@ -3,6 +3,7 @@
 
 mod data_dir;
 mod listen;
+mod network;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,6 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::bitswap::{self, Bitswap};
 use crate::block::StoreError;
 use crate::blockstore::{self, Store};
 use crate::cache::{self, BlockCache};
@@ -24,13 +24,11 @@ use crate::gateway::{self, Gateway};
 use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
-use crate::http_source::{self, HttpSource};
 use crate::metrics::Registry;
-use crate::network::{self, Client, Guard};
 use crate::p2p::{self, P2p};
-use crate::provider::BlockSource;
+use crate::provider::ContentRouter;
 use crate::retrieval::{self, Retriever, Scores};
-use crate::routing::{self, Names};
+use crate::routing::{self, Names, Routing};
 use crate::task::{Tasks, now_unix};
 use crate::upload::{self, Upload};
 
@@ -38,6 +36,7 @@ pub use data_dir::{DataDir, has_store, socket_path};
 
 use data_dir::{Socket, SocketFile};
 use listen::{Bound, Place};
+use network::{Ground, Network};
 
 /// How long the admin listener may take to finish, after all others have.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
@@ -125,6 +124,7 @@ pub struct App {
     registry: Registry,
     store: Store,
     retriever: Retriever,
+    routing: Routing,
     names: Names,
     gateway: Gateway,
     accounts: Accounts,
@@ -163,31 +163,22 @@ impl App {
         tasks.spawn(denylist.watch(tasks.stop_token()));
         tasks.spawn(allowlist.watch(tasks.stop_token()));
 
-        let metrics = p2p::Metrics::register(&registry)?;
-        let p2p = if peers && !config.offline {
-            let identity = p2p::load_or_make(&data_dir.identity())?;
-            let guard = Guard::new(&config.network);
-            let db = Some(db.clone());
-            let parts = p2p::Parts { guard, metrics, tasks: tasks.clone(), db };
-            Some(P2p::start(&config.p2p, identity, parts)?)
-        } else {
-            None
+        let names_metrics = routing::Metrics::register(&registry)?;
+        let ground = Ground {
+            config,
+            data_dir: &data_dir,
+            db: &db,
+            store: &store,
+            denylist: &denylist,
+            tasks: &tasks,
+            registry: &registry,
         };
-        // Where blocks come from that are not here: peers, then HTTP providers.
-        let mut sources: Vec<Arc<dyn BlockSource>> = Vec::new();
-        let metrics = bitswap::Metrics::register(&registry)?;
-        if let Some(p2p) = &p2p {
-            let (served, denylist) = (Arc::new(store.clone()), denylist.clone());
-            let (guard, section) = (Guard::new(&config.network), &config.bitswap);
-            let bitswap = Bitswap::start(p2p, served, denylist, guard, section, &tasks, metrics);
-            store.tell_of_blocks(bitswap.arrivals());
-            sources.push(Arc::new(bitswap.client().clone()));
-        }
-        sources.extend(http_source(config, p2p.is_some(), &tasks, &registry)?);
+        let Network { p2p, sources, routing, records } =
+            Network::open(&ground, &names_metrics, peers && !config.offline)?;
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
         let metrics = retrieval::Metrics::register(&registry)?;
-        let router = None;
+        let router = p2p.as_ref().map(|_| Arc::new(routing.clone()) as Arc<dyn ContentRouter>);
         let scores = Scores::open(db.clone())?;
         tasks.spawn(scores.clone().write_down(tasks.stop_token()));
         let (disk, owner) = (Arc::new(store.clone()), tasks.clone());
@@ -195,9 +186,9 @@ impl App {
         let retriever =
             Retriever::new(parts, config.retrieval.clone(), &metrics).guarded_by(denylist.clone());
 
-        let metrics = routing::Metrics::register(&registry)?;
-        let (section, offline) = (&config.routing, config.offline);
+        let (metrics, section, offline) = (names_metrics, &config.routing, config.offline);
         let parts = routing::Parts::open(section, offline, db.clone(), &tasks, &metrics)?;
+        let parts = parts.asking(records, &tasks, &metrics);
         let names = Names::new(parts, metrics);
         let parts = gateway::Parts { retriever: retriever.clone(), names: names.clone() };
         let metrics = gateway::Metrics::register(&registry)?;
@@ -220,6 +211,7 @@ impl App {
             registry,
             store,
             retriever,
+            routing,
             names,
             gateway,
             accounts,
@@ -238,6 +230,7 @@ impl App {
             upload: self.upload.clone(),
             store: self.store.clone(),
             retriever: self.retriever.clone(),
+            routing: self.routing.clone(),
             names: self.names.clone(),
             gateway: self.gateway.clone(),
             accounts: self.accounts.clone(),
@@ -294,21 +287,6 @@ impl App {
         closed.unwrap_or_else(|stopped| Err(StoreError::Io(stopped.to_string().into()).into()))?;
         Ok(())
     }
-}
-
-/// The HTTP providers, where the network is to be touched and they are to be asked.
-fn http_source(
-    config: &Config,
-    online: bool,
-    tasks: &Tasks,
-    registry: &Registry,
-) -> Result<Option<Arc<dyn BlockSource>>, Error> {
-    if !online || !config.http_source.enabled {
-        return Ok(None);
-    }
-    let (guard, metrics) = (Guard::new(&config.network), network::Metrics::register(registry)?);
-    let client = Client::guarded(guard, tasks, &metrics)?;
-    Ok(Some(Arc::new(HttpSource::new(client, http_source::Metrics::register(registry)?))))
 }
 
 /// Where a node listens.

@@ -8,6 +8,7 @@ pub mod args;
 mod client;
 mod denylist;
 mod error;
+mod find;
 mod get;
 mod keep;
 mod key;
@@ -96,6 +97,7 @@ async fn dispatch(args: Args, node: &Node) -> Result<(), Error> {
         Command::Ls { path } => read::ls(node, &path, out).await,
         Command::Export { path, output } => read::export(node, &path, output, out).await,
         Command::Get(options) => get::get(node, &options, out).await,
+        Command::Find { cid } => find::find(node, &cid, out).await,
         Command::Pin { command } => keep::pin(node, command, out).await,
         Command::Gc { all } => keep::gc(node, all, out).await,
         Command::Fsck { repair } => keep::fsck(node, repair, out).await,

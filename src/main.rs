@@ -59,7 +59,7 @@ async fn command(args: Args) -> Result<ExitCode, Error> {
     if let Some(node) = cli::Node::running(&data_dir, &socket).await? {
         return Ok(cli::run(args, node).await);
     }
-    if matches!(args.command, Some(Command::Status)) {
+    if matches!(args.command, Some(Command::Status | Command::Find { .. })) {
         return Err(Error::NoNode(data_dir));
     }
     if !args.command.as_ref().is_some_and(Command::makes_store) && !app::has_store(&data_dir) {

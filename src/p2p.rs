@@ -5,6 +5,7 @@
 
 mod address_book;
 mod behaviour;
+pub mod dht;
 mod gate;
 mod identify;
 mod identity;

@@ -3,9 +3,12 @@
 //! **Invariant:** what a name stands for is told by a record that its key signed, or by its
 //! domain's own DNS.
 
+mod content;
 mod delegated;
+mod dht;
 mod dns;
 mod ipns;
+mod lookup;
 mod metrics;
 mod name;
 mod name_map;
@@ -18,9 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::db;
 
+pub use content::{FindPeer, Routing};
 pub use delegated::{Delegated, Metrics as DelegatedMetrics};
+pub use dht::{find_peer, join as join_dht};
 pub use dns::Dns;
-pub use ipns::{RECORD_BYTES_MAX, Record, RecordError};
+pub use ipns::{RECORD_BYTES_MAX, Record, RecordError, Statement};
+pub use lookup::{Lookups, RecordRouter};
 pub use metrics::Metrics;
 pub use name::{Domain, Key, Name, Root, Value};
 pub use name_map::NameMap;
@@ -163,6 +169,9 @@ pub enum Error {
     /// Nothing here keeps records.
     #[error("no records are kept here")]
     NoRecords,
+    /// A record was not signed.
+    #[error("the key cannot sign a record: {0}")]
+    Signing(Arc<str>),
     /// A resolver of the configuration is none.
     #[error("{rule:?}: {reason}")]
     Rule {

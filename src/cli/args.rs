@@ -54,6 +54,11 @@ pub enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Look for providers of content, and print them as they are found
+    Find {
+        /// A CID
+        cid: String,
+    },
     /// List, add and remove pins
     Pin {
         /// What to do with pins

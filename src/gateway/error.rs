@@ -333,7 +333,7 @@ fn name_status(error: &routing::Error) -> StatusCode {
         E::Unavailable { .. } => StatusCode::BAD_GATEWAY,
         E::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
         E::Db(db::Error::Store(StoreError::Closed)) => StatusCode::SERVICE_UNAVAILABLE,
-        E::Db(_) | E::TooMany | E::Rule { .. } | E::Resolver(_) => {
+        E::Db(_) | E::TooMany | E::Signing(_) | E::Rule { .. } | E::Resolver(_) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }

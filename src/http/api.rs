@@ -27,7 +27,7 @@ use crate::http::auth::Page;
 use crate::http::{Readiness, console};
 use crate::p2p::P2p;
 use crate::retrieval::Retriever;
-use crate::routing::Names;
+use crate::routing::{Names, Routing};
 use crate::upload::Upload;
 
 use error::ApiError;
@@ -41,6 +41,8 @@ pub struct Parts {
     pub store: Store,
     /// Finds blocks.
     pub retriever: Retriever,
+    /// Finds providers.
+    pub routing: Routing,
     /// Resolves names.
     pub names: Names,
     /// Answers `/ipfs/…`.

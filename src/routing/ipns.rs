@@ -5,6 +5,8 @@
 //! the signature of version 2. Older fields beside it, which no signature covers together, must say
 //! the same wherever they say something.
 
+mod sign;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::ipld::dag_cbor;
 use crate::ipld::protobuf::{Fields, Value as Wire};
 
 use super::name::{Key, Value};
+
+pub use sign::Statement;
 
 /// Longest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 10 << 10;

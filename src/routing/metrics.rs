@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{Error, Name};
 
 crate::metrics! {
@@ -15,6 +17,16 @@ crate::metrics! {
         dns_stale: counter("estuary_routing_dns_stale_total"),
         /// Time a lookup of a DNSLink takes, in seconds.
         dns_seconds: histogram("estuary_routing_dns_seconds"),
+        /// Searches for records of names that ended, by how: "found", "nothing".
+        record_lookups: counter_vec("estuary_routing_record_lookups_total", "outcome"),
+        /// Time a search for a record of a name takes, in seconds.
+        record_seconds: histogram("estuary_routing_record_seconds"),
+        /// Searches for providers that ended, by router and how: "found", "nobody", "failed", "dropped" by the asker before somebody was found.
+        lookups: counter_vec("estuary_routing_lookups_total", "router", "outcome"),
+        /// Providers found, by router.
+        providers: counter_vec("estuary_routing_providers_total", "router"),
+        /// Time until a router named the first provider, in seconds.
+        first_provider_seconds: histogram_vec("estuary_routing_first_provider_seconds", "router"),
     }
 }
 
@@ -32,6 +44,15 @@ impl Source {
             Name::Domain(_) => Self::Domain,
         }
     }
+}
+
+/// How a router's search for providers ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LookupEnd {
+    Found,
+    Nobody,
+    Failed,
+    Dropped,
 }
 
 /// How a resolution ended.
@@ -57,6 +78,28 @@ impl Outcome {
 }
 
 impl Metrics {
+    pub(super) fn lookup(&self, router: &str, end: LookupEnd, found: u64) {
+        let outcome = match end {
+            LookupEnd::Found => "found",
+            LookupEnd::Nobody => "nobody",
+            LookupEnd::Failed => "failed",
+            LookupEnd::Dropped => "dropped",
+        };
+        self.lookups.with_label_values(&[router, outcome]).inc();
+        self.providers.with_label_values(&[router]).inc_by(found);
+    }
+
+    pub(super) fn first_provider(&self, router: &str, after: Duration) {
+        let seconds = after.as_secs_f64();
+        self.first_provider_seconds.with_label_values(&[router]).observe(seconds);
+    }
+
+    pub(super) fn record_lookup(&self, found: bool, took: Duration) {
+        let outcome = if found { "found" } else { "nothing" };
+        self.record_lookups.with_label_values(&[outcome]).inc();
+        self.record_seconds.observe(took.as_secs_f64());
+    }
+
     pub(super) fn resolved(&self, source: Source, outcome: Outcome) {
         let kind = match source {
             Source::Key => "ipns",

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use libp2p_identity::PublicKey;
 use multibase::Base;
 
 use crate::block::{Cid, IDENTITY, Mh, SHA2_256, codec};
@@ -103,6 +104,12 @@ impl Key {
             codec::LIBP2P_KEY | codec::DAG_PB => Self::new(*cid.hash()),
             _ => Err("it is the CID of content, not of a key: content is at /ipfs/{cid}"),
         }
+    }
+
+    /// The name of a public key; none where it is of no kind that names have.
+    #[must_use]
+    pub fn of(key: &PublicKey) -> Option<Self> {
+        Self::from_hash_bytes(&key.to_peer_id().to_bytes())
     }
 
     /// The key whose multihash has these bytes.

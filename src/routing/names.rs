@@ -13,6 +13,7 @@ use crate::task::{Tasks, now_unix};
 use super::dns::Dns;
 use super::dns::resolvers::Resolvers;
 use super::ipns::Record;
+use super::lookup::{Lookups, RecordRouter};
 use super::metrics::{Metrics, Outcome, Source};
 use super::name::{Key, Name, Root, Value};
 use super::name_map::NameMap;
@@ -42,6 +43,8 @@ pub struct Parts {
     pub records: Option<Records>,
     /// The DNS; none where the network is not to be touched.
     pub dns: Option<Dns>,
+    /// Who else has records of names.
+    pub lookups: Option<Lookups>,
     /// Longest time that an answer found by a name may be kept; none for as long as it says itself.
     pub ttl_max: Option<Duration>,
 }
@@ -66,8 +69,24 @@ impl Parts {
             fixed: NameMap::parse(&config.names)?,
             records: Some(Records::new(db, metrics.held_records.clone())?),
             dns,
+            lookups: None,
             ttl_max: Some(Duration::from_secs(config.ttl_s_max)),
         })
+    }
+
+    /// The same, but records that are not held, have ended or are to be asked for again are looked
+    /// for by these routers, in `tasks`.
+    #[must_use]
+    pub fn asking(
+        self,
+        routers: Vec<Arc<dyn RecordRouter>>,
+        tasks: &Tasks,
+        metrics: &Metrics,
+    ) -> Self {
+        let records = self.records.clone().filter(|_| !routers.is_empty());
+        let lookups =
+            records.map(|records| Lookups::new(routers, records, tasks.clone(), metrics.clone()));
+        Self { lookups, ..self }
     }
 }
 
@@ -153,11 +172,17 @@ impl Names {
             return Err(Error::Expired(name()));
         }
         let put = self.records()?.put(key, record.clone()).await?;
+        if let Some(lookups) = &self.parts.lookups {
+            lookups.knows(key, &record);
+        }
         Ok((record, put))
     }
 
     /// Forgets the record of a key. Whether there was one.
     pub async fn remove(&self, key: &Key) -> Result<bool, Error> {
+        if let Some(lookups) = &self.parts.lookups {
+            lookups.forget(key);
+        }
         self.records()?.remove(key).await
     }
 
@@ -220,11 +245,16 @@ impl Names {
                     Some(records) => records.get(key)?,
                     None => None,
                 };
-                let record = held.ok_or_else(|| Error::NoRecord(key.to_string().into()))?;
+                let best = match (&self.parts.lookups, reach) {
+                    (Some(lookups), Reach::Anywhere) => lookups.best(key, held).await?,
+                    _ => held.map(|record| (record, Duration::MAX)),
+                };
+                let (record, fresh) =
+                    best.ok_or_else(|| Error::NoRecord(key.to_string().into()))?;
                 let left = record
                     .remaining(now_unix())
                     .ok_or_else(|| Error::Expired(key.to_string().into()))?;
-                let ttl = record.ttl().map(|ttl| ttl.min(left));
+                let ttl = record.ttl().map(|ttl| ttl.min(left).min(fresh));
                 Ok(Step { value: record.value().clone(), ttl })
             }
             Name::Domain(domain) => {

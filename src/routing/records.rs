@@ -17,6 +17,9 @@ use super::name::Key;
 /// Most records kept.
 pub const RECORDS_MAX: u64 = 10_000;
 
+/// Most records kept while others than those that were given to us are taken in.
+const FOUND_MAX: u64 = RECORDS_MAX / 2;
+
 /// By multihash of the key: the hash of the record, and the record.
 const RECORDS: Table = Table::new("ipns_records");
 /// Bytes of the hash that stands before each record.
@@ -54,9 +57,18 @@ impl Records {
 
     /// Keeps a record, unless a better one of its name is kept.
     pub(super) async fn put(&self, key: &Key, record: Record) -> Result<Put, Error> {
+        self.put_below(RECORDS_MAX, key, record).await
+    }
+
+    /// The same for a record that somebody else had, which leaves room for those that are put.
+    pub(super) async fn keep_found(&self, key: &Key, record: Record) -> Result<Put, Error> {
+        self.put_below(FOUND_MAX, key, record).await
+    }
+
+    async fn put_below(&self, most: u64, key: &Key, record: Record) -> Result<Put, Error> {
         let (name, row_key) = (key.to_string(), key.hash().to_bytes());
         // Those that are put at the same moment may go over it, by as many as they are.
-        let full = self.db.read()?.len(RECORDS)? >= RECORDS_MAX;
+        let full = self.db.read()?.len(RECORDS)? >= most;
         let put = self
             .db
             .write(move |tx| {

@@ -204,7 +204,7 @@ impl From<routing::Error> for ApiError {
             E::Unavailable { .. } => {
                 Self::soon(StatusCode::BAD_GATEWAY, "ERR_UNAVAILABLE", error.to_string())
             }
-            E::NoRecords | E::Rule { .. } | E::Resolver(_) => Self::internal(error),
+            E::NoRecords | E::Signing(_) | E::Rule { .. } | E::Resolver(_) => Self::internal(error),
             E::Db(error) => error.into(),
         }
     }

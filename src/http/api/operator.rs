@@ -1,6 +1,7 @@
 //! What the operator asks of a node over its unix socket; whoever may open that is the operator.
 
 mod add;
+mod find;
 pub mod framing;
 mod names;
 mod read;
@@ -32,6 +33,7 @@ pub(super) fn routes(parts: Parts) -> Router {
         .route("/ipfs/{*path}", get(read::content))
         .route("/stat/{*path}", get(read::stat))
         .route("/ls/{*path}", get(read::ls))
+        .route("/find/{cid}", get(find::find))
         .route("/pins", get(pins))
         .route("/pins/{cid}", put(pin).delete(unpin))
         .route("/gc", post(gc))
