@@ -484,7 +484,7 @@ impl<W> Wants<W> {
         if known.sent_stray(hash, bytes, now) {
             return Arrival::Duplicate;
         }
-        if known.is_over_budget() {
+        if known.take_over_budget() {
             self.effects.expelled.push(peer);
         }
         // Perhaps it stands for a block that was wanted: then that is to be had elsewhere.

@@ -223,8 +223,9 @@ impl<W> Wants<W> {
         }
         let Proven::Best(other, expected) = self.best_proven(want, now) else { return };
         let Some(known) = self.peers.get(slow) else { return };
-        let is_doubtful = want.with(slow) == Some(Asked::Block { proven: false });
-        if is_doubtful || known.lies > 0 || expected < known.expected(0, now) {
+        // It may have proven itself since it was asked.
+        let is_doubtful = !self.sessions_of(want).flat_map(Session::proven).any(|p| p == slow);
+        if is_doubtful || known.lies > 0 || 2 * expected < known.expected(0, now) {
             self.ask(id, other, WantKind::Block, now);
         }
     }
@@ -263,11 +264,15 @@ impl<W> Wants<W> {
         let Some(known) = self.peers.get(&from).filter(|known| known.blocks.len() > 1) else {
             return false;
         };
+        // Of what was not measured nothing is known, unless that it is slow.
+        if !known.is_measured() && known.waited(now) < LATE_FLOOR {
+            return false;
+        }
         let Some(id) = known.blocks.keys().next_back().copied() else { return false };
         let Some(want) = self.wants.get(&id) else { return false };
         let Proven::Best(to, there) = self.best_proven(want, now) else { return false };
         let here = known.expected(0, now);
-        if there + (there / 2).max(MOVE_GAIN_MIN) >= here {
+        if 2 * there + MOVE_GAIN_MIN >= here {
             return false;
         }
         let hash = *want.cid.hash();

@@ -160,7 +160,13 @@ impl Peer {
         Duration::from_secs_f64(self.meter.latency().unwrap_or(LATENCY_GUESS) + moving).mul_f64(2.0)
     }
 
-    fn waited(&self, now: Instant) -> Duration {
+    /// Whether it is known how fast its blocks come.
+    pub(super) fn is_measured(&self) -> bool {
+        self.meter.rate().is_some()
+    }
+
+    /// How long it has been asked and has said nothing.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
         self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
@@ -329,9 +335,14 @@ impl Peer {
         false
     }
 
-    /// Whether it sent more than is borne that nobody asked for.
-    pub(super) fn is_over_budget(&self) -> bool {
-        self.unrequested.0 > UNREQUESTED_BLOCKS_MAX || self.unrequested.1 > UNREQUESTED_BYTES_MAX
+    /// Whether it sent more than is borne that nobody asked for; it counts anew from then on.
+    pub(super) fn take_over_budget(&mut self) -> bool {
+        let (blocks, bytes) = self.unrequested;
+        let is_over = blocks > UNREQUESTED_BLOCKS_MAX || bytes > UNREQUESTED_BYTES_MAX;
+        if is_over {
+            self.unrequested = (0, 0);
+        }
+        is_over
     }
 
     /// Its last connection is gone. What is known of it stays.

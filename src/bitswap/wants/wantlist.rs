@@ -1,6 +1,6 @@
 //! What one peer is to know that we want, and what it has been told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::bitswap::message::{Entry, Message, WantKind};
 use crate::block::Cid;
@@ -93,8 +93,17 @@ impl Wantlist {
             return None;
         }
         let mut wants = Vec::with_capacity(self.changed.len());
+        // What was withdrawn and is wanted again goes without its cancel: peers keep one line a
+        // CID, and hear cancels last.
+        let changed = self.changed.iter().filter_map(|id| self.lines.get(id));
+        let wanted: HashSet<Cid> =
+            changed.filter(|line| line.wanted.is_some()).map(|line| line.cid).collect();
         for id in std::mem::take(&mut self.changed) {
             let Some(line) = self.lines.get_mut(&id) else { continue };
+            if line.wanted.is_none() && wanted.contains(&line.cid) {
+                self.lines.remove(&id);
+                continue;
+            }
             line.told = line.wanted;
             wants.push(Entry {
                 cid: line.cid,
@@ -153,6 +162,17 @@ mod tests {
         assert!(list.withdraw(id(1)));
         assert_eq!(told(&mut list), [(cid(1), WantKind::Block, true)]);
         assert_eq!(list.len(), 0);
+    }
+
+    #[test]
+    fn what_is_wanted_again_before_its_cancel_was_told_is_not_cancelled() {
+        let mut list = Wantlist::default();
+        list.want(id(1), cid(1), WantKind::Block);
+        told(&mut list);
+        list.withdraw(id(1));
+        list.want(id(2), cid(1), WantKind::Block);
+        assert_eq!(told(&mut list), [(cid(1), WantKind::Block, false)]);
+        assert_eq!(list.len(), 1);
     }
 
     #[test]
