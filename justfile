@@ -15,9 +15,9 @@ lint:
 test:
     cargo test
 
-# Beside a real Kubo, and the gateway conformance suite where it is at hand
+# Beside and among real peers, and the gateway conformance suite where it is at hand
 interop: build
-    .ci/run interop conformance
+    .ci/run interop conformance network
 
 # What takes longer than a test: writes docs/evidence.md
 evidence *NAMES: build

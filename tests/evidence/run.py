@@ -1,6 +1,6 @@
 """Run evidence scripts and write what they found to docs/evidence.md.
 
-    run.py [--no-write] [NAME...]      names: the scripts beside this one; default: all but bench and scale, which want a quiet machine
+    run.py [--no-write] [NAME...]      names: the scripts beside this one; default: all but those that want a quiet machine
 
 A script prints lines `figure WHAT: VALUE`, exits 0 when all held, 77 when it cannot run here. Its whole output goes to target/evidence/NAME.log.
 Sections of scripts that did not run stay as they are. Exit status 1 when one failed.
@@ -27,9 +27,14 @@ SCRIPTS = {
     "collect": ("python3 tests/evidence/collect.py", "Deleting, collecting and compacting under load; a planted bit flip; a backup of a busy node"),
     "add": ("python3 tests/evidence/add.py", "`estuary add` and `ipfs add`, alternating, same file and profile"),
     "bench": ("python3 tests/evidence/bench.py", "Estuary beside Kubo and nginx in one run: server on one core, clients on the other"),
+    "peers": ("python3 tests/peers/network.py", "Among real peers: Kubo and Helia both ways, a private DHT, HTTP providers without Bitswap, Lassie, what is said when nothing comes"),
+    "nat": ("python3 tests/peers/nat.py", "Two nodes behind NATs: by a relay, then directly by hole punching"),
+    "conformance_by_peer": ("python3 tests/peers/presets.py --via-kubo", "The conformance suite with all content on a Kubo and an empty Estuary"),
+    "network": ("python3 tests/evidence/network.py", "Peers as they are: a thousand askers, unequal, dead, lying and slow peers, a thousand at once, a million CIDs provided"),
+    "cold": ("python3 tests/evidence/cold.py", "Content that is not here, Estuary beside Kubo in one run, both fetching from the same Kubo"),
     "scale": ("python3 tests/evidence/scale.py", "What the size of the store costs: start, and reads"),
 }
-WANT_QUIET = ("add", "bench", "scale")
+WANT_QUIET = ("add", "bench", "network", "cold", "scale")
 
 
 def machine():

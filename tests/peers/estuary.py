@@ -70,13 +70,20 @@ def status_field(pid, field):
     raise Failed(f"no {field} of {pid}")
 
 
+def network(peering=(), bootstrap=(), dht="off", delegated=(), listen=("/ip4/127.0.0.1/tcp/0",)):
+    """The environment of a node that knows only whom it is told of, and dials loopback."""
+    join = lambda values: ",".join([values] if isinstance(values, str) else values)
+    return {"ESTUARY_OFFLINE": None, "ESTUARY_P2P__LISTEN": join(listen), "ESTUARY_P2P__PEERING": join(peering), "ESTUARY_P2P__BOOTSTRAP": join(bootstrap),
+            "ESTUARY_ROUTING__DHT": dht, "ESTUARY_ROUTING__DELEGATED": join(delegated), "ESTUARY_NETWORK__ALLOW_PRIVATE": "true"}
+
+
 class Node:
-    """A node on a data directory of its own."""
+    """A node on a data directory of its own, offline unless `env` says otherwise (see `network`)."""
 
     def __init__(self, data_dir, env=None, wrap=()):
         self.data_dir, self.wrap, self.process = Path(data_dir), list(wrap), None
         listen = {f"ESTUARY_{room}__LISTEN": "127.0.0.1:0" for room in ("GATEWAY", "API", "ADMIN")}
-        self.env = {**os.environ, **listen, "ESTUARY_OFFLINE": "1", **(env or {})}
+        self.env = {key: value for key, value in {**os.environ, **listen, "ESTUARY_OFFLINE": "1", **(env or {})}.items() if value is not None}
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_path = self.data_dir.with_name(self.data_dir.name + ".log")
 
@@ -99,6 +106,7 @@ class Node:
             if asked.returncode == 0:
                 status = json.loads(asked.stdout)
                 if status["ready"] or not ready:
+                    self.status = status
                     self.gateway, self.api, self.admin = (status[room]["url"].rstrip("/") for room in ("gateway", "api", "admin"))
                     return self
             time.sleep(0.02)
@@ -123,6 +131,21 @@ class Node:
 
     def key(self):
         return self.json("key", "create", "--label", "script")[0]["key"]
+
+    def address(self, part="/tcp/"):
+        """The first multiaddress of it with this in it, with its peer id at the end."""
+        found = [a for a in self.json("status")[0]["addresses"] if part in a]
+        check(found, f"no address with {part}: {self.json('status')[0]['addresses']}")
+        return found[0] if "/p2p/" in found[0] else f"{found[0]}/p2p/{self.status['peer_id']}"
+
+    def peers(self):
+        """The peers it is connected with: id -> the addresses of the connections."""
+        return {line["peer"]: [one["address"] for one in line["connections"]] for line in self.json("swarm", "peers")}
+
+    def metric(self, name):
+        """The sum of a metric over its labels; `name` may end in labels, `x{a="b"`."""
+        lines = get(self.admin + "/metrics")[2].decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and line[len(name):len(name) + 1] in " {,}")
 
     def stop(self, seconds=60):
         """SIGTERM; the exit status."""

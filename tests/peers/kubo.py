@@ -1,5 +1,5 @@
 """A real Kubo for the scripts here: start it, ask its command line and its RPC API, and the public suite's fixtures."""
-import contextlib, http.client, json, os, re, signal, subprocess, time, urllib.parse
+import contextlib, hashlib, http.client, json, os, re, signal, subprocess, time, urllib.parse
 from pathlib import Path
 
 import estuary
@@ -44,6 +44,74 @@ def kubo(work, *options):
         except subprocess.TimeoutExpired:  # it waits for requests that it has lost sight of
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+class Peer:
+    """A program of this folder that runs beside the tests: it prints `NAME VALUE` lines and `ready`, and ends on SIGTERM."""
+
+    def __init__(self, work, name, *command, env=None, seconds=90):
+        self.out, self.err = work / f"{name}.out", work / f"{name}.err"
+        self.process = subprocess.Popen([str(word) for word in command], stdout=open(self.out, "w"), stderr=open(self.err, "w"), stdin=subprocess.DEVNULL,
+                                        env={**os.environ, **(env or {})}, start_new_session=True)
+        self.name, self.seconds = name, seconds
+
+    def wait(self):
+        end = time.monotonic() + self.seconds
+        while not (ready := re.search(r"^ready ?(\S*)$", self.out.read_text(), re.M)):
+            check(self.process.poll() is None, f"{self.name} did not start: {self.said()[-800:]}")
+            check(time.monotonic() < end, f"{self.name} did not start in time: {self.said()[-800:]}")
+            time.sleep(0.05)
+        self.ready = ready[1]
+        return self
+
+    def said(self):
+        return self.out.read_text(errors="replace") + self.err.read_text(errors="replace")
+
+    def value(self, name):
+        found = re.search(rf"^{name} (\S+)", self.out.read_text(), re.M)
+        check(found, f"{self.name} says no {name}")
+        return found[1]
+
+    def __enter__(self):
+        return self.wait()
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Kubo(Peer):
+    """A Kubo with libp2p on loopback, with options of kubo.sh. Start several at once, then wait for each."""
+
+    def __init__(self, work, name, *options):
+        super().__init__(work, name, HERE / "kubo.sh", *options)
+
+    def wait(self):
+        super().wait()
+        self.gateway, self.api, self.multiaddr, self.quic, self.peer = self.ready, self.value("api"), self.value("multiaddr"), self.value("quic"), self.value("peer")
+        return self
+
+    def ipfs(self, *args, **named):
+        return ipfs("--api", self.api, *args, **named)
+
+    def add(self, path, *options):
+        return self.ipfs("add", "-Q", "-r", *options, path).decode().strip()
+
+    def cat_hash(self, path, timeout=120):
+        """(SHA-256, bytes) of a file, which it may have to fetch."""
+        data = self.ipfs("cat", f"--timeout={timeout}s", path)
+        return hashlib.sha256(data).hexdigest(), len(data)
+
+    def names(self, path, timeout=120):
+        lines = self.ipfs("ls", "--size=false", "--resolve-type=false", f"--timeout={timeout}s", path).decode().splitlines()
+        return [line.split(None, 1)[1].strip() for line in lines]  # each after its CID
+
+    def connect(self, multiaddr):
+        self.ipfs("swarm", "connect", multiaddr)
 
 
 def rpc(api, command, data=None, **params):

@@ -1,7 +1,9 @@
 """The IPFS project's gateway conformance suite against a node that holds its fixtures: CARs, IPNS records, DNSLinks.
 
-    presets.py [--kubo] [PRESET...]     default: all presets, of which every assertion must pass; --kubo: the same against a real Kubo first
+    presets.py [--kubo] [--via-kubo] [PRESET...]     default: all presets, of which every assertion must pass
 
+--kubo: the same against a real Kubo first. --via-kubo: the CARs are in a Kubo, and Estuary begins empty and is peered with it, so that it fetches by
+Bitswap what the suite asks for; records are put into it, as no other node has them. Nothing may differ.
 Needs the compiled suite (conformance.sh says how it is found); without it this says so and exits 77. CONFORMANCE_LOG=FILE keeps the suite's output.
 Last line `presets: N passed, N failed`, counting leaf assertions.
 """
@@ -47,28 +49,43 @@ def suite(who, gateway, presets):
     return tuple(map(int, last.groups()))
 
 
+def kubo_alone(work, presets, cars, records):
+    with kubo_peer.kubo(work, "--ns-map", name_map()) as (url, api):
+        for path in cars:  # one by one: several have the same name, which it does not take
+            kubo_peer.rpc(api, "dag/import", path.read_bytes(), pin_roots="false")
+        put = sum(kubo_peer.put_record(api, name, path) for name, path in records)
+        print(f"Kubo: {len(cars)} CARs, {put} records")
+        suite("Kubo", url, presets)
+
+
+def estuary_node(work, presets, cars, records, env, who):
+    """The suite against Estuary, which takes these CARs and records first."""
+    named = {"IPFS_NS_MAP": name_map(), "ESTUARY_GATEWAY__SUBDOMAIN_HOSTS": SUBDOMAIN_HOSTS, "ESTUARY_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}
+    with Node(work / "node", {**named, **env}).start() as node:
+        took = sum(node.run("import", "--no-pin", path, ok=None).returncode == 0 for path in cars)
+        put = sum(node.run("name", "put", name, path, ok=None).returncode == 0 for name, path in records)
+        print(f"{who}: {took} of {len(cars)} CARs, {put} of {len(records)} records")
+        outcome = suite(who, node.gateway, presets)
+        check(node.stop() == 0, "the node's exit status is not 0")
+    return outcome
+
+
 def main():
     words = sys.argv[1:]
-    presets = [word for word in words if word != "--kubo"]
+    presets = [word for word in words if not word.startswith("--")]
     if not TESTS.exists():
         estuary.skip("the gateway conformance suite is not on this machine (GATEWAY_CONFORMANCE_TESTS, GATEWAY_CONFORMANCE_HOME)")
     estuary.need_binary()
     work = estuary.scratch("conformance")
     cars, records = fixtures()
     try:
-        if "--kubo" in words:
-            with kubo_peer.kubo(work, "--ns-map", name_map()) as (url, api):
-                for path in cars:  # one by one: several have the same name, which it does not take
-                    kubo_peer.rpc(api, "dag/import", path.read_bytes(), pin_roots="false")
-                put = sum(kubo_peer.put_record(api, name, path) for name, path in records)
-                print(f"Kubo: {len(cars)} CARs, {put} records")
-                suite("Kubo", url, presets)
-        with Node(work / "node", {"IPFS_NS_MAP": name_map(), "ESTUARY_GATEWAY__SUBDOMAIN_HOSTS": SUBDOMAIN_HOSTS, "ESTUARY_GATEWAY__TRUSTED_PROXIES": "127.0.0.1"}).start() as node:
-            took = sum(node.run("import", "--no-pin", path, ok=None).returncode == 0 for path in cars)
-            put = sum(node.run("name", "put", name, path, ok=None).returncode == 0 for name, path in records)
-            print(f"Estuary: {took} of {len(cars)} CARs, {put} of {len(records)} records")
-            passed, failed, skipped = suite("Estuary", node.gateway, presets)
-            check(node.stop() == 0, "the node's exit status is not 0")
+        if "--kubo" in words: kubo_alone(work, presets, cars, records)
+        if "--via-kubo" in words:
+            with kubo_peer.Kubo(work, "source") as source:
+                for path in cars: kubo_peer.rpc(source.api, "dag/import", path.read_bytes(), pin_roots="false")
+                passed, failed, skipped = estuary_node(work, presets, [], records, estuary.network(source.multiaddr), "Estuary, empty, by a Kubo")
+        else:
+            passed, failed, skipped = estuary_node(work, presets, cars, records, {}, "Estuary")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if not presets and (passed, skipped) != (LEAVES, 0):
