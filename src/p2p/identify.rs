@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use libp2p::core::Endpoint;
@@ -21,6 +21,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use libp2p_identity::{KeyType, Keypair};
 
+use super::gate::Target;
 use crate::network::Guard;
 
 /// What peers are told we are.
@@ -219,9 +220,18 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        match self.public.poll(cx) {
-            Poll::Pending => self.local.poll(cx),
-            ready => ready,
+        loop {
+            let event = match self.public.poll(cx) {
+                Poll::Pending => ready!(self.local.poll(cx)),
+                Poll::Ready(event) => event,
+            };
+            // Peers at the other end of a relay see no address of ours.
+            if let ToSwarm::NewExternalAddrCandidate(address) = &event
+                && Target::of(address).is_none()
+            {
+                continue;
+            }
+            return Poll::Ready(event);
         }
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Manager {
     vain: BackOff<(PeerId, Option<Multiaddr>)>,
     /// Addresses that protected peers may come from.
     reserved: HashSet<IpAddr>,
+    /// Dials by which holes are punched.
+    punching: HashSet<ConnectionId>,
     closing: VecDeque<PeerId>,
     ticks: Interval,
     until_upkeep: u32,
@@ -87,6 +89,7 @@ impl Manager {
             memory: Memory::new(parts.memory_bytes_max),
             vain: BackOff::new(),
             reserved: HashSet::new(),
+            punching: HashSet::new(),
             closing: VecDeque::new(),
             ticks,
             until_upkeep: TICKS_OF_UPKEEP,
@@ -186,6 +189,7 @@ impl Manager {
     }
 
     fn established(&mut self, id: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) {
+        self.punching.remove(&id);
         let address = endpoint.get_remote_address().clone();
         let direction = match endpoint {
             ConnectedPoint::Dialer { .. } => Direction::Outbound,
@@ -304,14 +308,21 @@ impl NetworkBehaviour for Manager {
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let reserved = peer.is_some_and(|peer| self.tags.is_protected(&peer));
-        // A hole is punched at the addresses that were agreed on, and there alone.
-        let known = match peer.filter(|_| role == Endpoint::Dialer) {
+        // A hole is punched at the addresses that were agreed on, and there alone; whether anything
+        // was dialled in vain before does not matter.
+        let punches = role == Endpoint::Listener
+            || peer.is_some_and(|peer| self.table.is_dialled_by_relay_alone(&peer));
+        let known = match peer.filter(|_| !punches) {
             Some(peer) => self.addresses(&peer, offered),
             None => Ok(Vec::new()),
         };
         let known = known.map_err(|refusal| self.refuse(refusal))?;
         let begun = self.table.begin(id, Direction::Outbound, None, reserved);
         begun.map_err(|refusal| self.refuse(refusal))?;
+        if punches {
+            self.punching.insert(id);
+            self.dials.punch(offered, Instant::now());
+        }
         Ok(known)
     }
 
@@ -343,7 +354,9 @@ impl NetworkBehaviour for Manager {
             }
             FromSwarm::DialFailure(failure) => {
                 self.table.failed(failure.connection_id);
-                self.dial_failed(failure.peer_id, failure.error);
+                if !self.punching.remove(&failure.connection_id) {
+                    self.dial_failed(failure.peer_id, failure.error);
+                }
             }
             FromSwarm::ListenFailure(failure) => self.table.failed(failure.connection_id),
             _ => {}

@@ -2,7 +2,7 @@
 //! when (circuit relay v2). Pure.
 //!
 //! The operator's relays are asked at once, others that we meet when nobody has shown for a while
-//! that we can be dialled. As soon as that is shown, slots are given back.
+//! that we can be dialled, or somebody tried it in vain. As soon as it is shown, slots are given back.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -23,7 +23,11 @@ const RESERVATIONS_MAX: usize = 2;
 const MET_MAX: usize = 16;
 /// How long after the first connection nobody may have shown that we can be dialled before we take
 /// it that we cannot.
-const DOUBT: Duration = Duration::from_secs(20);
+const DOUBT: Duration = Duration::from_secs(5);
+/// The same where somebody is there who can try it: that takes a while.
+const TRIAL: Duration = Duration::from_secs(20);
+/// What those speak who can try it.
+pub(super) const TRIAL_PROTOCOL: &str = "/libp2p/autonat/2/dial-request";
 /// Wait before a relay that refused or was lost is asked again.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -41,6 +45,8 @@ pub(super) struct Relays {
     reachable: bool,
     /// From when on we take it that we cannot be dialled; none without a connection yet.
     doubtful_from: Option<Instant>,
+    /// Whether somebody can try it, or has.
+    on_trial: bool,
 }
 
 impl Relays {
@@ -54,12 +60,27 @@ impl Relays {
             not_before: HashMap::new(),
             reachable: false,
             doubtful_from: None,
+            on_trial: false,
         }
     }
 
     /// There is a connection.
     pub(super) fn connected(&mut self, now: Instant) {
         self.doubtful_from.get_or_insert(now + DOUBT);
+    }
+
+    /// A connected peer can try whether we can be dialled.
+    pub(super) fn is_tried(&mut self) {
+        if !self.on_trial {
+            self.on_trial = true;
+            self.doubtful_from = self.doubtful_from.map(|from| from + (TRIAL - DOUBT));
+        }
+    }
+
+    /// It was tried, in vain.
+    pub(super) fn tried_in_vain(&mut self, now: Instant) {
+        self.on_trial = true;
+        self.doubtful_from = Some(self.doubtful_from.map_or(now, |from| from.min(now)));
     }
 
     /// A peer that we dialled at `address` is a relay.
@@ -193,6 +214,20 @@ mod tests {
         assert!(listeners.iter().all(|listener| back.contains(listener)));
         assert_eq!(relays.due(now + DOUBT * 9), []);
         assert_eq!(relays.next_due(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_be_tried_is_not_doubted_before_it_was() {
+        let now = Instant::now();
+        let mut relays = Relays::new(true, &[]);
+        let (peer, address) = relay(1);
+        relays.met(peer, address);
+        relays.connected(now);
+        relays.is_tried();
+        relays.is_tried();
+        assert_eq!((relays.next_due(), relays.due(now + DOUBT)), (Some(now + TRIAL), vec![]));
+        relays.tried_in_vain(now + DOUBT);
+        assert_eq!(relays.due(now + DOUBT).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::{
@@ -20,6 +21,7 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::Metrics;
@@ -27,13 +29,16 @@ use handler::Handler;
 
 pub use stream::Stream;
 
-/// Inbound streams that may wait to be taken, of each set of protocols.
+/// Inbound streams that may wait to be taken, of each set of protocols; further ones wait at their
+/// connections.
 const INBOUND_MAX: usize = 256;
 /// Outbound streams that may wait to be negotiated, of each connection.
 const OUTBOUND_MAX: usize = 64;
 
-/// Inbound streams of one connection that protocols may have at a time; further ones are reset.
-const INBOUND_STREAMS_MAX: usize = 128;
+/// Inbound streams of one connection that protocols may have at a time; further ones are reset. Kubo
+/// opens one for each message of Bitswap and waits for nothing, and a stream that is reset is blocks
+/// lost: hundreds must fit.
+pub(super) const INBOUND_STREAMS_MAX: usize = 1024;
 /// Longest time until it is agreed on what is spoken on a stream.
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,6 +83,9 @@ pub(super) struct Opening {
     protocols: Vec<StreamProtocol>,
     reply: oneshot::Sender<Result<(StreamProtocol, Stream), OpenError>>,
 }
+
+/// A stream that waits for room where it goes.
+type Delivery = BoxFuture<'static, ()>;
 
 /// Hands out streams. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -135,11 +143,15 @@ impl Streams {
         shared.accepted.keys().cloned().collect()
     }
 
-    fn deliver(&self, inbound: Inbound) {
-        let sender = self.lock().accepted.get(&inbound.protocol).cloned();
-        // The stream is reset where nobody takes it: its opener sees that and tries again.
-        if let Some(Err(error)) = sender.map(|sender| sender.try_send(inbound)) {
-            tracing::debug!(%error, "an inbound stream was dropped");
+    /// Hands a stream to who takes it; where he has no room for it now, what is returned does so
+    /// later. It is reset where nobody takes it: its opener sees that and tries again.
+    fn deliver(&self, inbound: Inbound) -> Option<Delivery> {
+        let sender = self.lock().accepted.get(&inbound.protocol).cloned()?;
+        match sender.try_send(inbound) {
+            Err(TrySendError::Full(inbound)) => {
+                Some(Box::pin(async move { drop(sender.send(inbound).await) }))
+            }
+            Ok(()) | Err(TrySendError::Closed(_)) => None,
         }
     }
 }

@@ -173,17 +173,23 @@ async fn a_second_way_to_a_peer_is_tried_while_the_first_hangs() {
     tasks.stop(PATIENCE).await;
 }
 
+/// A node, and a client that is connected with it in one way.
+async fn connected(by: &str, tasks: &Tasks) -> (P2p, P2p) {
+    let (server, client) = (node(tasks), node(tasks));
+    let addresses = soon(server.addresses()).await;
+    let address = addresses.into_iter().find(|each| metrics::transport(each) == by).unwrap();
+    soon(client.connect(server.peer_id(), &[address])).await.unwrap();
+    (server, client)
+}
+
 #[tokio::test]
 async fn inbound_streams_of_one_connection_are_capped() {
-    const ASKED: usize = 150;
-    const CAP: usize = 128;
+    const CAP: usize = streams::INBOUND_STREAMS_MAX;
     let tasks = Tasks::new();
-    let (server, client) = (node(&tasks), node(&tasks));
+    let (server, client) = connected("tcp", &tasks).await;
     let mut incoming = server.accept(&[ECHO]);
-    let addresses = soon(server.addresses()).await;
-    soon(client.connect(server.peer_id(), &addresses[..1])).await.unwrap();
     let mut ours = Vec::new();
-    for _ in 0..ASKED {
+    for _ in 0..CAP + 50 {
         ours.push(soon(client.open(server.peer_id(), &[ECHO])).await.unwrap().1);
     }
     let mut theirs = Vec::new();
@@ -197,6 +203,43 @@ async fn inbound_streams_of_one_connection_are_capped() {
     ours.push(soon(client.open(server.peer_id(), &[ECHO])).await.unwrap().1);
     soon(incoming.next()).await.unwrap();
     tasks.stop(PATIENCE).await;
+}
+
+/// As Kubo does it with the messages of Bitswap.
+#[tokio::test]
+async fn a_thousand_streams_that_are_opened_at_once_are_all_read() {
+    const STREAMS: usize = 1000;
+    const BYTES: usize = 16 << 10;
+    for by in ["tcp", "quic", "websocket"] {
+        let tasks = Tasks::new();
+        let (server, client) = connected(by, &tasks).await;
+        let mut incoming = server.accept(&[ECHO]);
+        let (written, mut all_written) = tokio::sync::mpsc::channel::<()>(1);
+        for n in 0..STREAMS {
+            let (client, peer, written) = (client.clone(), server.peer_id(), written.clone());
+            tasks.spawn(async move {
+                let (_, mut stream) = client.open(peer, &[ECHO]).await.unwrap();
+                stream.write_all(&vec![n as u8; BYTES]).await.unwrap();
+                stream.close().await.unwrap();
+                drop(written);
+            });
+        }
+        drop(written);
+        // QUIC lets its sender wait; over the others nothing is taken before all is there.
+        if by != "quic" {
+            assert_eq!(soon(all_written.recv()).await, None);
+        }
+        let read = async {
+            for _ in 0..STREAMS {
+                let mut bytes = Vec::new();
+                let mut inbound = incoming.next().await.unwrap();
+                inbound.stream.read_to_end(&mut bytes).await.unwrap();
+                assert_eq!(bytes.len(), BYTES, "{by}");
+            }
+        };
+        soon(read).await;
+        tasks.stop(PATIENCE).await;
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Each connection is authenticated and carries many streams before anybody else sees it.
 
 mod guarded;
+mod mux;
 mod secure;
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OrTransport, Transport as _};
 use libp2p::core::upgrade::Version;
-use libp2p::{PeerId, quic, relay, tcp, websocket, yamux};
+use libp2p::{PeerId, quic, relay, tcp, websocket};
 use libp2p_identity::Keypair;
 
 use super::Error;
@@ -18,12 +19,13 @@ use super::gate::{Carrier, Gate};
 use super::manager::{Dials, Paced};
 use super::names::Names;
 use guarded::{Followed, Guarded};
+use mux::Yamux;
 use secure::Secure;
 
 /// Longest time until a connection is authenticated and carries streams, in either direction.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams of one connection at a time.
-const STREAMS_MAX: usize = 256;
+/// Streams that a peer may have open over one QUIC connection; for more it waits.
+const QUIC_STREAMS_MAX: u32 = 256;
 /// Bytes of one QUIC stream, and of all of a connection, that may be under way to us.
 const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const QUIC_WINDOW_BYTES: u32 = 16 << 20;
@@ -42,8 +44,6 @@ pub(super) fn build(
     relay: Option<relay::client::Transport>,
 ) -> Result<Transport, Error> {
     let secure = Secure::new(identity)?;
-    let mut streams = yamux::Config::default();
-    streams.set_max_num_streams(STREAMS_MAX);
     let guarded_tcp = || {
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
         let tcp = Paced::new(tcp, dials.clone());
@@ -54,18 +54,18 @@ pub(super) fn build(
     let tcp = guarded_tcp()
         .upgrade(Version::V1Lazy)
         .authenticate(secure.clone())
-        .multiplex(streams.clone())
+        .multiplex(Yamux)
         .timeout(HANDSHAKE_TIMEOUT)
         .boxed();
     let websocket = websocket
         .upgrade(Version::V1Lazy)
         .authenticate(secure.clone())
-        .multiplex(streams.clone())
+        .multiplex(Yamux)
         .timeout(HANDSHAKE_TIMEOUT)
         .boxed();
     let mut config = quic::Config::new(identity);
     config.handshake_timeout = HANDSHAKE_TIMEOUT;
-    config.max_concurrent_stream_limit = STREAMS_MAX as u32;
+    config.max_concurrent_stream_limit = QUIC_STREAMS_MAX;
     config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
     config.max_connection_data = QUIC_WINDOW_BYTES;
     let quic = Paced::new(quic::tokio::Transport::new(config), dials.clone());
@@ -81,7 +81,7 @@ pub(super) fn build(
     let relayed = relay
         .upgrade(Version::V1Lazy)
         .authenticate(secure)
-        .multiplex(streams)
+        .multiplex(Yamux)
         .timeout(HANDSHAKE_TIMEOUT)
         .boxed();
     Ok(OrTransport::new(relayed, direct).map(|either, _| either.into_inner()).boxed())

@@ -10,11 +10,11 @@ use crate::task::Tasks;
 
 use super::{Budget, Reader};
 
-/// Inbound streams that are read at once, of one peer and in all; further ones are reset. Kubo opens
-/// one for each message, and so for each small block: what is asked of it at once must fit. Their
-/// bytes are bounded by the budget of the peer.
-const PEER_STREAMS_MAX: usize = 512;
-const STREAMS_MAX: usize = 4096;
+/// Inbound streams that are read at once, of one peer and in all; further ones are reset, and what
+/// was on them is lost. Kubo opens one for each message, and so for each small block, and waits for
+/// nothing: what is asked of it at once must fit. Their messages are bounded by the budgets.
+const PEER_STREAMS_MAX: usize = 1024;
+const STREAMS_MAX: usize = 16_384;
 
 /// Reads what peers send, and has each message heard by `hear`; the next of its stream is read when
 /// that is done.
@@ -113,7 +113,64 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::bitswap::message::RawBlock;
+    use crate::bitswap::network::Courier;
+    use crate::block::{Block, codec};
+    use crate::metrics::Registry;
+    use crate::network::{self, Guard};
+    use crate::p2p::{self, Keypair};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn node(tasks: &Tasks) -> P2p {
+        let listen = Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]);
+        let config = p2p::Config { listen, bootstrap: Vec::new(), ..p2p::Config::default() };
+        let guard = Guard::new(&network::Config { allow_private: true });
+        let metrics = p2p::Metrics::register(&Registry::new()).unwrap();
+        let parts = p2p::Parts { guard, metrics, tasks: tasks.clone(), db: None };
+        P2p::start(&config, Keypair::generate_ed25519(), parts).unwrap()
+    }
+
+    /// As Kubo sends them. Nobody hears the first before all are on their way.
+    #[tokio::test]
+    async fn a_thousand_messages_each_on_a_stream_of_its_own_are_all_heard() {
+        const MESSAGES: usize = 1000;
+        let tasks = Tasks::new();
+        let (here, there) = (node(&tasks), node(&tasks));
+        let (heard, mut messages) = mpsc::channel(1);
+        listen(&here, &tasks, move |_, message| {
+            let heard = heard.clone();
+            async move { drop(heard.send(message).await) }
+        });
+        let addresses = timeout(PATIENCE, here.addresses()).await.unwrap();
+        timeout(PATIENCE, there.connect(here.peer_id(), &addresses)).await.unwrap().unwrap();
+        let block = Block::sha2_256(codec::RAW, vec![7; 16 << 10].into()).unwrap();
+        let blocks = vec![RawBlock::of(block.cid(), block.data().clone())];
+        let message = Arc::new(Message { blocks, ..Message::default() });
+        let sent: Vec<_> = (0..MESSAGES)
+            .map(|_| {
+                let mut courier = Courier::new(there.clone(), here.peer_id());
+                let message = Arc::clone(&message);
+                tasks.spawn(async move {
+                    courier.send(&message).await.unwrap();
+                    courier.close().await;
+                })
+            })
+            .collect();
+        for sent in sent {
+            timeout(PATIENCE, sent).await.unwrap().unwrap();
+        }
+        for _ in 0..MESSAGES {
+            assert_eq!(timeout(PATIENCE, messages.recv()).await.unwrap().as_ref(), Some(&*message));
+        }
+        tasks.stop(PATIENCE).await;
+    }
 
     #[test]
     fn a_peer_has_few_streams_and_all_have_many() {

@@ -15,11 +15,13 @@ use crate::bitswap::message::{MESSAGE_BYTES_MAX, Malformed, Message};
 const STEP_BYTES: usize = 64 << 10;
 /// Longest wait for [`STEP_BYTES`]: 13 kB/s is what the slowest senders are given elsewhere, too.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for room for a message: what its peer sent before has to be dealt with first.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of the longest varint that can say how long a message is.
 const LENGTH_BYTES_MAX: usize = 4;
 /// Bytes read ahead, so that many small messages cost few reads.
 const BUFFER_BYTES: usize = 4 << 10;
-/// Bytes of all longer messages that are being read or heard, from one peer and from all.
+/// Bytes of all messages longer than that that are being read or heard, from one peer and from all.
 const PEER_BYTES_MAX: usize = 8 << 20;
 const ALL_BYTES_MAX: usize = 256 << 20;
 
@@ -57,10 +59,10 @@ impl Budget {
         Self(Arc::new(Semaphore::new(PEER_BYTES_MAX)))
     }
 
-    /// Waits for room; a message that waits is slow like any other.
+    /// Waits for room.
     async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ReadError> {
         let bytes = u32::try_from(bytes).map_err(|_| ReadError::TooLong)?;
-        let taken = timeout(STEP_TIMEOUT, Arc::clone(&self.0).acquire_many_owned(bytes)).await;
+        let taken = timeout(ROOM_TIMEOUT, Arc::clone(&self.0).acquire_many_owned(bytes)).await;
         taken.ok().and_then(Result::ok).ok_or(ReadError::Slow)
     }
 }
@@ -93,7 +95,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         if length > MESSAGE_BYTES_MAX {
             return Err(ReadError::TooLong);
         }
-        if length > STEP_BYTES {
+        if length > BUFFER_BYTES {
             self.held = Some([self.peer.take(length).await?, self.all.take(length).await?]);
         }
         let body = self.body(length).await?;

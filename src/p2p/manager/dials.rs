@@ -3,14 +3,15 @@
 //!
 //! It stands below DNS, where every socket to be opened passes with the address it really goes to.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use libp2p::core::Endpoint;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport};
@@ -23,6 +24,13 @@ use crate::p2p::tags::Tags;
 
 /// Sockets that are being connected at a time; further ones wait.
 const IN_FLIGHT_MAX: usize = 64;
+
+/// Holes that may be punched at one door within [`HOLES_PERIOD`]; a relayed connection is worth three.
+/// Whoever is behind a relay may name any door, and is not to make us knock at a third party's.
+const HOLES_MAX: u32 = 9;
+const HOLES_PERIOD: Duration = Duration::from_secs(60);
+/// Doors at which holes are punched that are remembered.
+const HOLE_DOORS_MAX: usize = 1024;
 
 /// Where a socket goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,10 +52,20 @@ impl Door {
     }
 }
 
+/// Holes that were allowed at a door.
+#[derive(Debug, Clone, Copy)]
+struct Holes {
+    since: Instant,
+    count: u32,
+    /// Those of them that are still to be punched.
+    open: u32,
+}
+
 /// What was dialled in vain. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::p2p) struct Dials {
     doors: Arc<Mutex<BackOff<Door>>>,
+    holes: Arc<Mutex<HashMap<Door, Holes>>>,
     in_flight: Arc<Semaphore>,
     tags: Tags,
 }
@@ -56,7 +74,31 @@ impl Dials {
     /// Nothing was dialled yet; protected peers are dialled whenever that is asked.
     pub(in crate::p2p) fn new(tags: Tags) -> Self {
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        Self { doors: Arc::new(Mutex::new(BackOff::new())), in_flight, tags }
+        Self { doors: Arc::new(Mutex::new(BackOff::new())), holes: Arc::default(), in_flight, tags }
+    }
+
+    /// Holes are about to be punched at these addresses: both sides agreed on it, over a relay. Such
+    /// a dial comes several times in a row and mostly fails, and waits for nothing.
+    pub(super) fn punch(&self, addresses: &[Multiaddr], now: Instant) {
+        let mut holes = self.holes.lock().unwrap_or_else(PoisonError::into_inner);
+        holes.retain(|_, each| each.since + HOLES_PERIOD > now);
+        for door in addresses.iter().filter_map(Door::of) {
+            if holes.len() >= HOLE_DOORS_MAX && !holes.contains_key(&door) {
+                continue;
+            }
+            let holes = holes.entry(door).or_insert(Holes { since: now, count: 0, open: 0 });
+            if holes.count < HOLES_MAX {
+                (holes.count, holes.open) = (holes.count + 1, holes.open + 1);
+            }
+        }
+    }
+
+    /// Whether a dial punches a hole that was allowed.
+    fn punches(&self, door: &Door) -> bool {
+        let mut holes = self.holes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(holes) = holes.get_mut(door).filter(|holes| holes.open > 0) else { return false };
+        holes.open -= 1;
+        true
     }
 
     pub(super) fn doors(&self) -> MutexGuard<'_, BackOff<Door>> {
@@ -125,8 +167,8 @@ where
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<Self::Error>> {
         let door = Door::of(&address);
-        // A hole is punched when both sides agreed on it, over a relay, and at once.
-        let exempt = options.role == Endpoint::Listener || self.dials.is_exempt(&address);
+        let exempt =
+            self.dials.is_exempt(&address) || door.is_some_and(|door| self.dials.punches(&door));
         let dial = self.inner.dial(address, options).map_err(|e| e.map(PacedError::Inner))?;
         let Some(door) = door.filter(|_| !exempt) else {
             return Ok(Box::pin(async move { dial.await.map_err(PacedError::Inner) }));

@@ -297,6 +297,16 @@ impl Table {
         }
     }
 
+    /// Whether a peer was dialled, and through relays alone: whatever else is dialled of it now is to
+    /// find a direct way.
+    pub(super) fn is_dialled_by_relay_alone(&self, peer: &PeerId) -> bool {
+        let relayed = |each: &Established| {
+            each.direction == Direction::Outbound
+                && each.address.iter().any(|part| part == Protocol::P2pCircuit)
+        };
+        self.peers.get(peer).is_some_and(|all| all.iter().all(relayed))
+    }
+
     /// The peers that are connected, and how.
     pub(super) fn peers(&self) -> impl Iterator<Item = (&PeerId, &[Established])> {
         self.peers.iter().map(|(peer, connections)| (peer, connections.as_slice()))

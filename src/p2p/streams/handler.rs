@@ -5,6 +5,8 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use libp2p::PeerId;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::handler::{
@@ -17,8 +19,8 @@ use libp2p::swarm::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    INBOUND_STREAMS_MAX, Inbound, NEGOTIATION_TIMEOUT, OpenError, Opening, Stream as Counted,
-    Streams,
+    Delivery, INBOUND_STREAMS_MAX, Inbound, NEGOTIATION_TIMEOUT, OpenError, Opening,
+    Stream as Counted, Streams,
 };
 
 type Reply = oneshot::Sender<Result<(StreamProtocol, Counted), OpenError>>;
@@ -29,12 +31,14 @@ pub(in crate::p2p) struct Handler {
     openings: mpsc::Receiver<Opening>,
     /// Places for inbound streams.
     places: Arc<Semaphore>,
+    /// Inbound streams that nobody has room for yet; they have places.
+    waiting: FuturesUnordered<Delivery>,
 }
 
 impl Handler {
     pub(super) fn new(peer: PeerId, streams: Streams, openings: mpsc::Receiver<Opening>) -> Self {
         let places = Arc::new(Semaphore::new(INBOUND_STREAMS_MAX));
-        Self { peer, streams, openings, places }
+        Self { peer, streams, openings, places, waiting: FuturesUnordered::new() }
     }
 }
 
@@ -55,6 +59,7 @@ impl ConnectionHandler for Handler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Offer, Reply, Infallible>> {
+        while let Poll::Ready(Some(())) = self.waiting.poll_next_unpin(cx) {}
         while let Poll::Ready(Some(Opening { protocols, reply })) = self.openings.poll_recv(cx) {
             // Who no longer waits needs no stream.
             if !reply.is_closed() {
@@ -79,7 +84,8 @@ impl ConnectionHandler for Handler {
             }) => match Arc::clone(&self.places).try_acquire_owned() {
                 Ok(place) => {
                     let stream = Counted::new(stream, Some(place), &self.streams.metrics);
-                    self.streams.deliver(Inbound { peer: self.peer, protocol, stream });
+                    let inbound = Inbound { peer: self.peer, protocol, stream };
+                    self.waiting.extend(self.streams.deliver(inbound));
                 }
                 Err(_) => self.streams.metrics.streams_refused.inc(),
             },

@@ -9,7 +9,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, ping, relay};
+use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, ping, relay};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -402,6 +402,9 @@ impl Driver {
                 self.metrics.hole_punches.with_label_values(&[outcome]).inc();
                 tracing::debug!(peer = %event.remote_peer_id, outcome, "hole punching");
             }
+            BehaviourEvent::Autonat(autonat::v2::client::Event { result: Err(_), .. }) => {
+                self.relays.tried_in_vain(Instant::now());
+            }
             BehaviourEvent::Relay(relay::client::Event::ReservationReqAccepted {
                 relay_peer_id,
                 renewal: false,
@@ -418,7 +421,11 @@ impl Driver {
             return;
         };
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let is_relay = said.protocols.iter().any(|one| one.as_ref() == relays::PROTOCOL);
+        let speaks = |name: &str| said.protocols.iter().any(|one| one.as_ref() == name);
+        if speaks(relays::TRIAL_PROTOCOL) && self.swarm.behaviour().autonat.is_enabled() {
+            self.relays.is_tried();
+        }
+        let is_relay = speaks(relays::PROTOCOL);
         let on = peer.connections.iter().find(|one| one.id == connection);
         if is_relay
             && let Some(on) = on.filter(|on| !on.inbound && transport(&on.address) != "relay")

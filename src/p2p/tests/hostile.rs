@@ -197,6 +197,8 @@ const WINDOW: u8 = 1;
 const PING: u8 = 2;
 const GO_AWAY: u8 = 3;
 const SYN: u16 = 1;
+const ACK: u16 = 2;
+const FIN: u16 = 4;
 const RST: u16 = 8;
 
 /// A frame of yamux.
@@ -285,5 +287,65 @@ async fn floods_of_yamux_frames_harm_nobody_else() {
     let grow = std::iter::once(frame(WINDOW, SYN, 1, 0, &[]));
     send(&victim, grow.chain((0..10_000).map(|_| frame(WINDOW, 0, 1, u32::MAX, &[])))).await;
     victim.is_well().await;
+    victim.tasks.stop(PATIENCE).await;
+}
+
+/// The window of yamux as js-libp2p uses it: all there is room for goes into one frame. Answers to
+/// pings are held back, so that the other side takes the way for a long one and widens the window.
+#[tokio::test]
+async fn frames_as_large_as_the_window_are_read() {
+    const ALL: usize = 24 << 20;
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+    let victim = Victim::new().await;
+    let sink = StreamProtocol::new("/test/sink/1");
+    let mut incoming = victim.node.accept(std::slice::from_ref(&sink));
+    let read = victim.tasks.spawn(async move {
+        let mut stream = incoming.next().await.unwrap().stream;
+        let (mut bytes, mut read) = (vec![0; 1 << 20], 0);
+        loop {
+            match stream.read(&mut bytes).await {
+                Ok(0) => return read,
+                Ok(more) => read += more,
+                Err(error) => panic!("{error} after {read} bytes"),
+            }
+        }
+    });
+    let (mut reader, mut writer) = raw_yamux(&victim).await.split();
+    let hello = [line("/multistream/1.0.0"), line(sink.as_ref())].concat();
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+    let open = frame(DATA, SYN, 1, length(&hello), &hello);
+    writer.write_all(&open).await.unwrap();
+    let mut window = (256 << 10) - hello.len();
+    let (mut sent, mut largest) = (0, 0);
+    let send = async {
+        while sent < ALL {
+            if window > 0 {
+                let body = vec![7; window];
+                writer.write_all(&frame(DATA, 0, 1, length(&body), &body)).await?;
+                writer.flush().await?;
+                (sent, largest, window) = (sent + body.len(), largest.max(body.len()), 0);
+            }
+            let mut header = [0; 12];
+            reader.read_exact(&mut header).await?;
+            let [_, kind, _, flags, rest @ ..] = header;
+            let (stream, value) = rest.split_at(4);
+            let value = u32::from_be_bytes(value.try_into().unwrap());
+            match kind {
+                DATA => reader.read_exact(&mut vec![0; value as usize]).await?,
+                WINDOW if stream == [0, 0, 0, 1] => window += value as usize,
+                PING if u16::from(flags) == SYN => {
+                    tokio::time::sleep(ROUND_TRIP).await;
+                    writer.write_all(&frame(PING, ACK, 0, value, &[])).await?;
+                }
+                _ => {}
+            }
+        }
+        writer.write_all(&frame(WINDOW, FIN, 1, 0, &[])).await?;
+        writer.flush().await
+    };
+    let done: io::Result<()> = soon(send).await;
+    assert!(done.is_ok(), "{done:?} after {sent} bytes, frames of up to {largest}");
+    assert_eq!(soon(read).await.unwrap(), sent);
+    assert!(largest > 512 << 10, "the window grew to {largest} bytes only");
     victim.tasks.stop(PATIENCE).await;
 }

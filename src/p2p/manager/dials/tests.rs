@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 
 use super::*;
@@ -93,13 +94,29 @@ async fn protected_peers_and_punched_holes_do_not_wait() {
     let (mut transport, _) = paced(false);
     let peer = PeerId::random();
     transport.dials.tags.protect(&peer, "peering");
-    for _ in 0..5 {
+    for role in [Endpoint::Listener, Endpoint::Dialer, Endpoint::Dialer] {
         let outcome = transport.dial(victim(peer), OPTIONS).unwrap().await;
         assert!(matches!(outcome, Err(PacedError::Inner(_))));
-        let hole = DialOpts { role: Endpoint::Listener, ..OPTIONS };
-        let outcome = transport.dial(victim(PeerId::random()), hole).unwrap().await;
+        let at = victim(PeerId::random());
+        transport.dials.punch(std::slice::from_ref(&at), Instant::now());
+        let outcome = transport.dial(at, DialOpts { role, ..OPTIONS }).unwrap().await;
         assert!(matches!(outcome, Err(PacedError::Inner(_))));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s06_a_door_named_by_a_thousand_peers_behind_relays_is_knocked_at_a_few_times_a_minute() {
+    let (mut transport, _) = paced(false);
+    let mut knocks = 0;
+    for n in 0..1000 {
+        let at = victim(PeerId::random());
+        transport.dials.punch(std::slice::from_ref(&at), Instant::now());
+        let role = if n % 2 == 0 { Endpoint::Listener } else { Endpoint::Dialer };
+        let punched = transport.dial(at, DialOpts { role, ..OPTIONS }).unwrap();
+        let now = tokio::time::timeout(Duration::from_millis(50), punched).await;
+        knocks += u32::from(!matches!(now, Ok(Err(PacedError::Refused(_)))));
+    }
+    assert!((HOLES_MAX..HOLES_MAX + 9).contains(&knocks), "{knocks}");
 }
 
 #[tokio::test(start_paused = true)]
