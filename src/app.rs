@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
@@ -26,6 +27,7 @@ use crate::http::api::{NodeInfo, Parts};
 use crate::http::tls::{self, Pair, Tls};
 use crate::http::{self, Admin, Listener, Readiness, Server};
 use crate::metrics::Registry;
+use crate::p2p::dht::Dht;
 use crate::p2p::{self, P2p};
 use crate::provider::ContentRouter;
 use crate::retrieval::{self, Retriever, Scores};
@@ -42,6 +44,10 @@ use network::{Ground, Network};
 
 /// How long the admin listener may take to finish, after all others have.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
+/// How long a command waits for the first peers.
+const MEET_MAX: Duration = Duration::from_secs(5);
+/// How often it looks whether they are there.
+const MEET_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long background work may take to come to a good end.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
 
@@ -123,6 +129,7 @@ pub struct App {
     started: u64,
     /// The network of peers; none where it is not touched.
     p2p: Option<P2p>,
+    dht: Option<Dht>,
     registry: Registry,
     store: Store,
     traffic: Traffic,
@@ -145,6 +152,34 @@ impl App {
     /// Opens the rooms on the data directory at `path`, which is made where there is none.
     pub fn open(config: &Config, path: &Path) -> Result<Self, Error> {
         Self::open_in(config, DataDir::take(path)?, false)
+    }
+
+    /// The same for one task that fetches: peers are dialled and asked, and nobody dials us or hears
+    /// what we have. Waits a little for the first of them.
+    pub async fn open_to_fetch(config: &Config, path: &Path) -> Result<Self, Error> {
+        let mut config = config.clone();
+        config.p2p.listen = Some(Vec::new());
+        (config.p2p.relay_client, config.p2p.autonat) = (false, false);
+        if config.routing.dht == routing::DhtMode::Server {
+            config.routing.dht = routing::DhtMode::Client;
+        }
+        config.routing.provide = routing::Provide::Off;
+        let app = Self::open_in(&config, DataDir::take(path)?, true)?;
+        let deadline = Instant::now() + MEET_MAX;
+        while !app.has_met() && Instant::now() < deadline {
+            tokio::time::sleep(MEET_LOOK_EVERY).await;
+        }
+        Ok(app)
+    }
+
+    /// Whether the peers are there that others are found through: those the operator chose, and
+    /// somebody of the DHT where it is joined by somebody.
+    fn has_met(&self) -> bool {
+        let Some(p2p) = &self.p2p else { return true };
+        let chosen = self.config.p2p.peering.iter().filter_map(p2p::peer_of);
+        let is_in_dht = |dht: &Dht| self.config.p2p.bootstrap.is_empty() || dht.peers() != (0, 0);
+        chosen.into_iter().all(|peer| p2p.is_connected(&peer))
+            && self.dht.as_ref().is_none_or(is_in_dht)
     }
 
     /// Opens the rooms; those of the network of peers, too, where `peers` says so.
@@ -179,7 +214,7 @@ impl App {
             tasks: &tasks,
             registry: &registry,
         };
-        let Network { p2p, identity, sources, routing, records, fresh } =
+        let Network { p2p, identity, dht, sources, routing, records, fresh } =
             Network::open(&ground, &names_metrics, peers && !config.offline)?;
 
         let cache = BlockCache::new(&config.cache, cache::Metrics::register(&registry)?);
@@ -221,6 +256,7 @@ impl App {
             config,
             started,
             p2p,
+            dht,
             registry,
             store,
             traffic,

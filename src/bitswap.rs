@@ -17,6 +17,7 @@ use crate::metrics::Registry;
 use crate::network::Guard;
 use crate::p2p::{P2p, PeerId};
 use crate::task::Tasks;
+use crate::traffic::Traffic;
 
 use message::Message;
 use server::Server;
@@ -92,8 +93,8 @@ pub struct Bitswap {
 
 impl Bitswap {
     /// Hears peers from now on, and serves them what is in `store` as the configuration says, save
-    /// what `denylist` blocks. `guard` says which addresses of providers may be dialled; `tasks` own
-    /// what runs.
+    /// what `denylist` blocks. `guard` says which addresses of providers may be dialled; `traffic`
+    /// counts what goes and comes; `tasks` own what runs.
     #[must_use]
     pub fn start(
         p2p: &P2p,
@@ -101,12 +102,15 @@ impl Bitswap {
         denylist: Denylist,
         guard: Guard,
         config: &Config,
+        traffic: &Traffic,
         tasks: &Tasks,
         metrics: Metrics,
     ) -> Self {
         let Metrics { heard, server, client } = metrics;
-        let client = Client::start(p2p.clone(), guard, tasks, client);
-        let server = Server::start(p2p.clone(), store, denylist, config.serve, tasks, server);
+        let client = Client::start(p2p.clone(), guard, traffic.clone(), tasks, client);
+        let served =
+            server::Parts { store, denylist, serve: config.serve, traffic: traffic.clone() };
+        let server = Server::start(p2p.clone(), served, tasks, server);
         let bitswap = Self { server, client, metrics: heard };
         let hearing = bitswap.clone();
         network::listen(p2p, tasks, move |peer, message| {

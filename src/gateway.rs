@@ -44,6 +44,7 @@ pub use error::Error;
 pub use hostname::{HostPattern, NotAHost};
 pub use metrics::Metrics;
 pub use network::{Network, NotANetwork};
+pub use read_ahead::ReadAhead;
 
 use encoding::Encoders;
 use hostname::{Hosts, Placed};

@@ -62,10 +62,16 @@ async fn command(args: Args) -> Result<ExitCode, Error> {
     if matches!(args.command, Some(Command::Status | Command::Find { .. })) {
         return Err(Error::NoNode(data_dir));
     }
-    if !args.command.as_ref().is_some_and(Command::makes_store) && !app::has_store(&data_dir) {
+    let fetches = !config.offline && args.command.as_ref().is_some_and(Command::fetches);
+    let makes_store = fetches || args.command.as_ref().is_some_and(Command::makes_store);
+    if !makes_store && !app::has_store(&data_dir) {
         return Err(Error::NoStore(data_dir));
     }
-    let app = App::open(&config, &data_dir).map_err(failed)?;
+    let opened = match fetches {
+        true => App::open_to_fetch(&config, &data_dir).await,
+        false => App::open(&config, &data_dir),
+    };
+    let app = opened.map_err(failed)?;
     let code = cli::run(args, cli::Node::local(&data_dir, app.operator())).await;
     app.close().await.map_err(failed)?;
     Ok(code)

@@ -151,6 +151,8 @@ pub struct Want {
 pub struct FetchContext {
     /// When the asker no longer waits.
     pub deadline: Instant,
+    /// The root of what was asked for, for whoever counts bytes by it; none where it is not known.
+    pub root: Option<Cid>,
 }
 
 /// A way to fetch blocks: from peers, from HTTP providers, from storage providers.
@@ -172,6 +174,17 @@ pub trait SourceSession: Send + Sync {
         want: Want,
         context: &'a FetchContext,
     ) -> BoxFuture<'a, Result<Block, FetchError>>;
+    /// Waits for a block that [`Self::fetch`] did not find, without asking anew: whoever was asked,
+    /// or is on the way to us, may come by it and tell. [`FetchError::NotFound`] as soon as there is
+    /// nobody of whom that can be hoped; at once where a no is final. Dropping the future withdraws
+    /// the want.
+    fn await_late<'a>(
+        &'a self,
+        want: Want,
+        _: &'a FetchContext,
+    ) -> BoxFuture<'a, Result<Block, FetchError>> {
+        Box::pin(std::future::ready(Err(FetchError::NotFound(Box::new(want.cid)))))
+    }
     /// Takes in somebody who is said to have the content. False where it is of no use here: it
     /// speaks none of this source's protocols, or has no address that may be dialled.
     fn add_provider(&self, provider: &Provider) -> bool;

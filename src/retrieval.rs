@@ -5,6 +5,7 @@
 
 mod fetch;
 mod flight;
+mod givers;
 mod keep;
 mod lookup;
 mod metrics;
@@ -236,7 +237,7 @@ impl Retriever {
         let mut earlier = None;
         loop {
             let flight = self.shared.flights.join(cid.hash(), || {
-                let search = session.search(|| self.shared.search());
+                let search = session.search(|| self.shared.search(session.root()));
                 let (shared, search, cid) = (Arc::clone(&self.shared), Arc::clone(search), *cid);
                 Box::pin(async move { shared.fetch(search, cid, deadline).await })
             });
@@ -269,9 +270,9 @@ fn is_of_time(error: &FetchError) -> bool {
 }
 
 impl Shared {
-    /// A session with each source.
-    fn search(&self) -> Arc<Search> {
-        Search::open(&self.sources, &self.lookups, &self.rungs)
+    /// A session with each source, for content below this root.
+    fn search(&self, root: Option<&Cid>) -> Arc<Search> {
+        Search::open(&self.sources, &self.lookups, &self.rungs, root)
     }
 
     /// Fetches a block and keeps it; says which source gave it.
@@ -284,8 +285,10 @@ impl Shared {
             }
             Err(error) => {
                 self.rungs.none.inc();
+                // Where there was nobody to ask, it costs nothing to see whether somebody has come.
                 if let FetchError::Missing(missing) = &error
                     && !missing.timed_out
+                    && (missing.known > 0 || missing.routers.is_some())
                 {
                     self.absent.insert(*cid.hash(), Arc::clone(missing));
                 }

@@ -21,6 +21,17 @@ use crate::ipld::unixfs::import::{DirectoryBuilder, FileBuilder, Profile};
 
 pub use sources::{Act, ScriptedRouter, ScriptedSource};
 
+/// What counts traffic, for whoever has to be given one: on a database that is gone when nobody
+/// holds it any more.
+#[cfg(test)]
+pub(crate) fn traffic() -> crate::traffic::Traffic {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), prometheus::Registry::new());
+    let metrics = crate::db::Metrics::register(&registry).unwrap();
+    let db = crate::db::Db::open(&dir.path().join("db"), &Default::default(), metrics).unwrap();
+    let metrics = crate::traffic::Metrics::register(&registry).unwrap();
+    crate::traffic::Traffic::open(db, &metrics).unwrap()
+}
+
 /// A blockstore in memory.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBlockstore {

@@ -42,6 +42,8 @@ pub(super) struct Network {
     pub(super) p2p: Option<P2p>,
     /// The node's key.
     pub(super) identity: Option<Keypair>,
+    /// Our part in the DHT; none where it is off.
+    pub(super) dht: Option<Dht>,
     /// Where blocks come from that are not here.
     pub(super) sources: Vec<Arc<dyn BlockSource>>,
     /// Who finds out who has them.
@@ -66,7 +68,8 @@ impl Network {
         if !online {
             let routing = Routing::new(Vec::new(), None, metrics.clone());
             let (sources, records) = (Vec::new(), Vec::new());
-            return Ok(Self { p2p: None, identity: None, sources, routing, records, fresh: None });
+            let (p2p, identity, dht, fresh) = (None, None, None, None);
+            return Ok(Self { p2p, identity, dht, sources, routing, records, fresh });
         }
         let guard = Guard::new(&config.network);
         let identity = p2p::load_or_make(&ground.data_dir.identity())?;
@@ -76,7 +79,9 @@ impl Network {
 
         let (served, denylist) = (Arc::new(ground.store.clone()), ground.denylist.clone());
         let section = &config.bitswap;
-        let bitswap = Bitswap::start(&p2p, served, denylist, guard, section, tasks, blocks);
+        let traffic = ground.traffic;
+        let bitswap =
+            Bitswap::start(&p2p, served, denylist, guard, section, traffic, tasks, blocks);
         ground.store.tell_of_blocks(bitswap.arrivals());
         let mut sources: Vec<Arc<dyn BlockSource>> = vec![Arc::new(bitswap.client().clone())];
         let http = network::Metrics::register(registry)?;
@@ -102,8 +107,9 @@ impl Network {
             records.push(Arc::new(delegated));
         }
         let fresh = dht.clone().and_then(|dht| provide(ground, dht, provided));
-        let routing = Routing::new(content, dht.map(routing::find_peer), metrics.clone());
-        Ok(Self { p2p: Some(p2p), identity: Some(identity), sources, routing, records, fresh })
+        let routing = Routing::new(content, dht.clone().map(routing::find_peer), metrics.clone());
+        let (p2p, identity) = (Some(p2p), Some(identity));
+        Ok(Self { p2p, identity, dht, sources, routing, records, fresh })
     }
 }
 

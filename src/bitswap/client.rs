@@ -22,6 +22,7 @@ use crate::network::Guard;
 use crate::p2p::{P2p, PeerId};
 use crate::provider::{BlockSource, SourceSession};
 use crate::task::Tasks;
+use crate::traffic::{Traffic, Way};
 
 use super::wants::{Arrival, Effects, Wants};
 
@@ -47,6 +48,7 @@ struct Shared {
     guard: Guard,
     tasks: Tasks,
     metrics: Metrics,
+    traffic: Traffic,
     wants: Mutex<Wants<Waiter>>,
     /// Those that tell peers what changed, each with what wakes it.
     pumps: Mutex<HashMap<PeerId, Arc<Notify>>>,
@@ -63,12 +65,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Client {
     /// A client on the network of peers; `guard` says which addresses of providers may be dialled.
     #[must_use]
-    pub fn start(p2p: P2p, guard: Guard, tasks: &Tasks, metrics: Metrics) -> Self {
+    pub fn start(
+        p2p: P2p,
+        guard: Guard,
+        traffic: Traffic,
+        tasks: &Tasks,
+        metrics: Metrics,
+    ) -> Self {
         let shared = Arc::new(Shared {
             p2p,
             guard,
             tasks: tasks.clone(),
             metrics,
+            traffic,
             wants: Mutex::default(),
             pumps: Mutex::default(),
             wanted: Notify::new(),
@@ -139,8 +148,14 @@ impl Shared {
                     drop(waiter.send(Some(block.clone())));
                 }
             }
-            Arrival::Duplicate => self.metrics.duplicates.inc(),
-            Arrival::Unrequested => self.metrics.unrequested.inc(),
+            Arrival::Duplicate => {
+                self.metrics.duplicates.inc();
+                self.traffic.count(Way::BitswapIn, None, bytes as u64);
+            }
+            Arrival::Unrequested => {
+                self.metrics.unrequested.inc();
+                self.traffic.count(Way::BitswapIn, None, bytes as u64);
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::block::{Blockstore, Cid, Mh};
 use crate::denylist::Denylist;
 use crate::p2p::{P2p, PeerEvent, PeerId};
 use crate::task::Tasks;
+use crate::traffic::Traffic;
 
 use engine::{Asked, Engine, Held};
 use sender::Sender;
@@ -57,6 +58,7 @@ struct Shared {
     /// On while reads wait for their turn at the budget.
     pressure: Pressure,
     tasks: Tasks,
+    traffic: Traffic,
     metrics: Metrics,
 }
 
@@ -66,17 +68,29 @@ impl std::fmt::Debug for Server {
     }
 }
 
+/// What the server serves, and who counts it.
+pub struct Parts {
+    /// Where the blocks are.
+    pub store: Arc<dyn Blockstore>,
+    /// What of it is given to nobody.
+    pub denylist: Denylist,
+    /// Which of it is served.
+    pub serve: Serve,
+    /// What counts the bytes that go out.
+    pub traffic: Traffic,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("serve", &self.serve).finish_non_exhaustive()
+    }
+}
+
 impl Server {
-    /// A server of what is in `store`, as far as `serve` and `denylist` allow.
+    /// A server of what is in the store, as far as the policy and the denylist allow.
     #[must_use]
-    pub fn start(
-        p2p: P2p,
-        store: Arc<dyn Blockstore>,
-        denylist: Denylist,
-        serve: Serve,
-        tasks: &Tasks,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn start(p2p: P2p, parts: Parts, tasks: &Tasks, metrics: Metrics) -> Self {
+        let Parts { store, denylist, serve, traffic } = parts;
         let shared = Shared {
             serve,
             p2p,
@@ -88,6 +102,7 @@ impl Server {
             budget: Arc::new(Semaphore::new(OUTSTANDING_BYTES_MAX)),
             pressure: Pressure::default(),
             tasks: tasks.clone(),
+            traffic,
             metrics,
         };
         let server = Self { shared: Arc::new(shared) };

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 use super::message::{Message, Presence};
 use crate::block::{Cid, Mh};
-use crate::provider::Met;
+use crate::provider::{Deed, Met, ProviderId};
 
 use peer::Peer;
 pub(crate) use peer::Speaks;
-use session::Session;
+use session::{Member, Session};
 
 /// Peers that one want is put to as want-have, besides those named as providers.
 const BROADCAST_MAX: usize = 32;
@@ -79,7 +79,17 @@ struct Want<W> {
 struct Waiter<W> {
     serial: u64,
     session: SessionId,
+    patience: Patience,
     waiter: W,
+}
+
+/// How long somebody waits for a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until all who are asked have said that they lack it.
+    UntilAllLack,
+    /// As long as somebody keeps the want, and would tell if the block came there.
+    WhileKept,
 }
 
 /// Where a want stands with one peer.
@@ -229,11 +239,31 @@ impl<W> Wants<W> {
         self.sessions.get(&session).map(Session::met).unwrap_or_default()
     }
 
+    /// What each peer did for a session.
+    pub(super) fn deeds(&self, session: SessionId) -> Vec<Deed> {
+        let members = self.sessions.get(&session).into_iter().flat_map(|known| &known.members);
+        let did = members.filter(|(_, member)| member.blocks > 0 || member.failures > 0);
+        let deed = |(peer, member): (&PeerId, &Member)| {
+            let measured = self.peers.get(peer).map(|known| known.measured(member.bytes));
+            let (latency, busy) = measured.unwrap_or_default();
+            let Member { blocks, bytes, failures, .. } = *member;
+            let latency = latency.filter(|_| member.answered);
+            Deed { who: ProviderId::Peer(*peer), blocks, bytes, busy, latency, failures }
+        };
+        did.map(deed).collect()
+    }
+
     /// Wants a block for a session.
-    pub(super) fn want(&mut self, session: SessionId, cid: Cid, waiter: W, now: Instant) -> Ticket {
+    pub(super) fn want(
+        &mut self,
+        session: SessionId,
+        cid: Cid,
+        (waiter, patience): (W, Patience),
+        now: Instant,
+    ) -> Ticket {
         let serial = self.next_serial();
         let hash = *cid.hash();
-        let waiter = Waiter { serial, session, waiter };
+        let waiter = Waiter { serial, session, patience, waiter };
         let id = match self.by_hash.get(&hash) {
             Some(id) => *id,
             None => {
@@ -263,10 +293,10 @@ impl<W> Wants<W> {
     }
 
     /// Takes waiters off a want; without any it is withdrawn.
-    fn leave(&mut self, id: WantId, leaves: impl Fn(&Waiter<W>) -> bool) {
-        let Some(want) = self.wants.get_mut(&id) else { return };
+    fn leave(&mut self, id: WantId, leaves: impl Fn(&Waiter<W>) -> bool) -> Vec<Waiter<W>> {
+        let Some(want) = self.wants.get_mut(&id) else { return Vec::new() };
         let before = want.sessions();
-        want.waiters.retain(|waiter| !leaves(waiter));
+        let left = want.waiters.extract_if(.., |waiter| leaves(waiter)).collect();
         let after = want.sessions();
         for session in before.difference(&after) {
             self.sessions.get_mut(session).map(|session| session.wants.remove(&id));
@@ -274,6 +304,7 @@ impl<W> Wants<W> {
         if after.is_empty() {
             self.remove(id, None);
         }
+        left
     }
 
     /// Takes a want off all books, and off the lists of all but the peer that served it.
@@ -323,6 +354,7 @@ impl<W> Wants<W> {
         let Some(known) = self.sessions.get_mut(&session) else { return };
         if let Some(member) = known.members.get_mut(peer) {
             member.dialling = false;
+            member.failures = member.failures.saturating_add(1);
         }
         self.plan_session(session, now);
     }
@@ -367,6 +399,8 @@ impl<W> Wants<W> {
 
     /// The last connection to a peer is gone.
     pub(super) fn disconnected(&mut self, peer: PeerId, now: Instant) {
+        let broken_off = self.asked_of(&peer);
+        self.failed(&peer, &broken_off);
         let dropped = self.drop_asked(&peer);
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.disconnect();
@@ -489,6 +523,7 @@ impl<W> Wants<W> {
         }
         // Perhaps it stands for a block that was wanted: then that is to be had elsewhere.
         if let Some(id) = known.blocks.keys().next().copied() {
+            self.failed(&peer, &[id]);
             self.lacks(id, peer, now);
             for id in self.asked_of(&peer) {
                 self.hedge(id, &peer, now);
@@ -507,6 +542,17 @@ impl<W> Wants<W> {
         }
         self.withdraw(id, &peer, &hash);
         self.plan(id, now);
+    }
+
+    /// A peer failed the sessions that asked it for these, once each.
+    fn failed(&mut self, peer: &PeerId, ids: &[WantId]) {
+        let wants = ids.iter().filter_map(|id| self.wants.get(id));
+        let sessions: BTreeSet<_> = wants.flat_map(Want::sessions).collect();
+        for session in sessions {
+            if let Some(session) = self.sessions.get_mut(&session) {
+                session.failed(peer);
+            }
+        }
     }
 
     /// The blocks that a peer is asked for.
@@ -533,6 +579,8 @@ impl<W> Wants<W> {
             self.timeouts += 1;
             let ids: BTreeSet<WantId> =
                 known.blocks.keys().chain(known.haves.keys()).copied().collect();
+            let ids: Vec<WantId> = ids.into_iter().collect();
+            self.failed(&peer, &ids);
             for id in ids {
                 self.lacks(id, peer, now);
             }
@@ -582,10 +630,10 @@ impl<W> Wants<W> {
         connected.map(|(peer, _)| *peer).collect()
     }
 
-    /// What connected peers gave lately, in blocks.
-    pub(super) fn worths(&self, now: Instant) -> Vec<(PeerId, f64)> {
-        let connected = self.peers.iter().filter(|(_, known)| known.connected);
-        connected.map(|(peer, known)| (*peer, known.worth(now))).collect()
+    /// Who gave blocks since this was last asked, and how many.
+    pub(super) fn take_given(&mut self) -> Vec<(PeerId, i32)> {
+        let given = self.peers.iter_mut().map(|(peer, known)| (*peer, known.take_given()));
+        given.filter(|(_, blocks)| *blocks > 0).collect()
     }
 }
 

@@ -142,6 +142,12 @@ impl Command {
                 | Self::Name { command: Name::Put { .. } | Name::Publish { key: Some(_), .. } }
         )
     }
+
+    /// Whether it reads content, which is fetched from others where it is not held here.
+    #[must_use]
+    pub fn fetches(&self) -> bool {
+        matches!(self, Self::Cat(_) | Self::Get(_) | Self::Ls { .. } | Self::Export { .. })
+    }
 }
 
 /// Options of `add`.

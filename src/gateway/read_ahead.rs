@@ -23,7 +23,7 @@ const ASKED_MAX: usize = 1_024;
 /// Gets the blocks of one response, in the order they are needed. While blocks come without
 /// waiting it does nothing else; once one has to be waited for, those behind it are fetched, too,
 /// as many at once as the reader takes and the source gives.
-pub(super) struct ReadAhead {
+pub struct ReadAhead {
     retriever: Retriever,
     session: Session,
     under_way: FuturesUnordered<BoxFuture<'static, Arrival>>,
@@ -57,7 +57,9 @@ enum Asked {
 }
 
 impl ReadAhead {
-    pub(super) fn new(retriever: Retriever, session: Session) -> Self {
+    /// Gets blocks for this request.
+    #[must_use]
+    pub fn new(retriever: Retriever, session: Session) -> Self {
         Self {
             window: Window::new(retriever.ahead_bytes()),
             retriever,
@@ -73,7 +75,7 @@ impl ReadAhead {
 
     /// The block that is needed now. `upcoming(n, at_hand)` names up to `n` blocks that will be
     /// needed next, and may look into those at hand; it is asked only where blocks are waited for.
-    pub(super) fn poll_block(
+    pub fn poll_block(
         &mut self,
         cx: &mut Context<'_>,
         cid: &Cid,

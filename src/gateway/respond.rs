@@ -78,7 +78,7 @@ impl<'a> Responder<'a> {
 
     /// The session of the request.
     pub(super) fn session(&self) -> Session {
-        let session = self.retriever.session();
+        let session = self.retriever.session().below(&self.request.path.root);
         if self.request.wants.local_only { session.local_only() } else { session }
     }
 

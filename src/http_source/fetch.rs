@@ -36,8 +36,13 @@ pub(super) enum Outcome {
     Unasked,
 }
 
-/// Asks an endpoint for a block, and notes how it fared.
-pub(super) async fn fetch(shared: &Shared, endpoint: &Endpoint, cid: &Cid) -> Outcome {
+/// Asks an endpoint for a block, and notes how it fared; its bytes are counted for `root`.
+pub(super) async fn fetch(
+    shared: &Shared,
+    endpoint: &Endpoint,
+    cid: &Cid,
+    root: Option<&Cid>,
+) -> Outcome {
     let permits = async { (shared.requests.acquire().await, endpoint.permit().await) };
     let (Ok(_of_all), Ok(_permit)) = permits.await else { return Outcome::Unasked };
     if endpoint.health().use_at(Instant::now()) != Use::Now {
@@ -52,7 +57,7 @@ pub(super) async fn fetch(shared: &Shared, endpoint: &Endpoint, cid: &Cid) -> Ou
             endpoint.health().gave(now - began);
             let bytes = block.data().len() as u64;
             shared.metrics.bytes.inc_by(bytes);
-            shared.traffic.count(Way::HttpIn, None, bytes);
+            shared.traffic.count(Way::HttpIn, root, bytes);
             shared.metrics.seconds.observe((now - began).as_secs_f64());
             "block"
         }

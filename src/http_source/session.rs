@@ -163,7 +163,7 @@ impl HttpSession {
                         let tries = tries.entry(place).or_default();
                         (tries.begun, tries.under_way) = (tries.begun + 1, true);
                         next_at = now + patience(&endpoint);
-                        under_way.push(self.ask(place, endpoint, cid));
+                        under_way.push(self.ask(place, endpoint, cid, context));
                         continue;
                     }
                     Next::Wait(free_at) if free_at < until => until = free_at,
@@ -237,9 +237,15 @@ impl HttpSession {
         }
     }
 
-    async fn ask(&self, place: usize, endpoint: Arc<Endpoint>, cid: &Cid) -> (usize, Outcome) {
+    async fn ask(
+        &self,
+        place: usize,
+        endpoint: Arc<Endpoint>,
+        cid: &Cid,
+        context: &FetchContext,
+    ) -> (usize, Outcome) {
         let (_asking, began) = (Asking::begin(self, place), Instant::now());
-        let outcome = fetch::fetch(&self.shared, &endpoint, cid).await;
+        let outcome = fetch::fetch(&self.shared, &endpoint, cid, context.root.as_ref()).await;
         let took = began.elapsed();
         if let Some(member) = self.state().members.get_mut(place) {
             match &outcome {

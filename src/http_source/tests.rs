@@ -25,10 +25,7 @@ struct Bench {
 }
 
 fn source(client: Client, registry: &Registry) -> HttpSource {
-    let dir = tempfile::tempdir().unwrap();
-    let metrics = crate::db::Metrics::register(registry).unwrap();
-    let db = crate::db::Db::open(&dir.path().join("db"), &Default::default(), metrics).unwrap();
-    let traffic = Traffic::open(db, &crate::traffic::Metrics::register(registry).unwrap()).unwrap();
+    let traffic = crate::testing::traffic();
     HttpSource::new(client, traffic, Metrics::register(registry).unwrap())
 }
 
@@ -63,7 +60,7 @@ impl Bench {
     }
 
     async fn fetch_within(&self, cid: &Cid, most: Duration) -> Result<Block, FetchError> {
-        let context = FetchContext { deadline: Instant::now() + most };
+        let context = FetchContext { deadline: Instant::now() + most, root: None };
         self.session.fetch(Want { cid: *cid }, &context).await
     }
 
@@ -376,7 +373,8 @@ async fn s05_other_bytes_and_pages_with_200_ban_an_endpoint() {
         // It is not asked by other sessions either.
         let other = bench.source.open();
         other.add_provider(&provider(&server));
-        let context = FetchContext { deadline: Instant::now() + Duration::from_secs(5) };
+        let context =
+            FetchContext { deadline: Instant::now() + Duration::from_secs(5), root: None };
         assert!(other.fetch(Want { cid: *next.cid() }, &context).await.is_err());
         assert_eq!(server.heads().len(), 1);
     }

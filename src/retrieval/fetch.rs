@@ -1,4 +1,11 @@
 //! The fetch of one block: which source is asked when, and when it is over.
+//!
+//! **A fetch ends as soon as nothing can come any more:** no source is being asked, every search for
+//! providers is over, and nobody is left who might come by the block and tell. The last is for the
+//! sources to say ([`SourceSession::await_late`](crate::provider::SourceSession::await_late)): a
+//! peer that keeps our want on its list, or has connected and not yet said what it speaks, might;
+//! an HTTP provider that answered 404 will not. Such a wait lasts [`LATE`] from the beginning. With
+//! nobody to ask, a fetch ends at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +24,11 @@ use super::search::Search;
 
 /// How long a block may be on its way before providers are looked for, although somebody is asked.
 const SEARCH_AFTER: Duration = Duration::from_secs(1);
-/// How long a block that nobody has is asked for again: it may just be on its way to whoever we
-/// know, or they on their way to us.
-const LINGER: Duration = Duration::from_secs(5);
-/// The same where somebody gave this request other blocks: whoever has a part of a DAG mostly has
-/// all of it, and may only have been busy.
-const LINGER_PROVEN: Duration = Duration::from_secs(15);
-/// How often it is asked for again meanwhile.
-const ASK_AGAIN_EVERY: Duration = Duration::from_millis(500);
+/// How long it is waited for somebody to come by a block that all have said they lack: it may just
+/// be on its way to whoever we know, or they on their way to us.
+const LATE: Duration = Duration::from_secs(5);
+/// How often it is tried to begin a search, while the request has too many under way.
+const SEARCH_AGAIN_EVERY: Duration = Duration::from_millis(500);
 
 /// Where a fetch stands with one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +39,22 @@ enum Stand {
     Asked(u64),
     /// It knows nobody who has it; then likewise.
     Lacking(u64),
+    /// The same, but somebody may yet come by it, and that is waited for.
+    Awaited(u64),
     /// It failed or lied, and is asked no more unless it is given somebody else.
     Failed(u64),
 }
 
-type Answer = (usize, Instant, Result<Block, FetchError>);
+type Answer = (usize, Said, Result<Block, FetchError>);
+
+/// What a source answers.
+#[derive(Debug, Clone, Copy)]
+enum Said {
+    /// That it was asked, then.
+    Asked(Instant),
+    /// That somebody might come by the block.
+    Late,
+}
 
 struct Fetch<'a> {
     search: &'a Arc<Search>,
@@ -48,12 +63,14 @@ struct Fetch<'a> {
     stands: Vec<Stand>,
     race: FuturesUnordered<BoxFuture<'a, Answer>>,
     lookup: Option<Arc<Lookup>>,
+    /// The search for providers of what the block belongs to.
+    root_lookup: Option<Arc<Lookup>>,
+    /// Where somebody who comes by the block is waited for.
+    late: Vec<bool>,
     began: Instant,
     /// When those that are held back are asked, and when providers are looked for.
     all_at: Instant,
     search_at: Instant,
-    /// When those that lack it are asked again.
-    again_at: Option<Instant>,
     /// The worst that a source said.
     worst: Option<FetchError>,
 }
@@ -62,7 +79,7 @@ struct Fetch<'a> {
 /// blocks so far, after a while from all. Providers are looked for where nobody known has it, or
 /// it is long in coming.
 pub(super) async fn fetch(search: Arc<Search>, cid: Cid, deadline: Instant) -> Outcome {
-    let context = FetchContext { deadline };
+    let context = FetchContext { deadline, root: search.root() };
     Fetch::new(&search, cid, &context).run().await
 }
 
@@ -77,10 +94,11 @@ impl<'a> Fetch<'a> {
             stands: vec![Stand::Held; search.sources().len()],
             race: FuturesUnordered::new(),
             lookup: None,
+            root_lookup: None,
+            late: vec![false; search.sources().len()],
             began,
             all_at: began + patience,
             search_at: began + patience.max(SEARCH_AFTER),
-            again_at: None,
             worst: None,
         }
     }
@@ -96,7 +114,7 @@ impl<'a> Fetch<'a> {
             if Instant::now() >= self.context.deadline {
                 return Err(self.lost(true));
             }
-            if self.race.is_empty() && self.is_over() {
+            if self.is_over() {
                 return Err(self.lost(false));
             }
             let next = self.next_at();
@@ -105,8 +123,8 @@ impl<'a> Fetch<'a> {
             }
             tokio::select! {
                 biased;
-                Some((place, asked_at, outcome)) = self.race.next(), if !self.race.is_empty() => {
-                    if let Some(outcome) = self.answered(place, asked_at, outcome) {
+                Some((place, said, outcome)) = self.race.next(), if !self.race.is_empty() => {
+                    if let Some(outcome) = self.answered(place, said, outcome) {
                         return outcome;
                     }
                 }
@@ -125,7 +143,28 @@ impl<'a> Fetch<'a> {
         *stand = Stand::Asked(source.generation());
         let (want, context, asked_at) = (Want { cid: self.cid }, self.context, Instant::now());
         let asked = source.session.fetch(want, context);
-        self.race.push(Box::pin(async move { (place, asked_at, asked.await) }));
+        self.race.push(Box::pin(async move { (place, Said::Asked(asked_at), asked.await) }));
+    }
+
+    /// Whether a source is to say yet whether it has the block.
+    fn is_asking(&self) -> bool {
+        self.stands.iter().any(|stand| matches!(stand, Stand::Asked(_)))
+    }
+
+    /// A source knows nobody who has it: from now on it is waited for somebody who comes by it.
+    fn await_late(&mut self, place: usize, then: u64) {
+        let (Some(source), Some(stand), Some(late)) = (
+            self.search.sources().get(place),
+            self.stands.get_mut(place),
+            self.late.get_mut(place),
+        ) else {
+            return;
+        };
+        *stand = Stand::Awaited(then);
+        if !std::mem::replace(late, true) {
+            let wait = source.session.await_late(Want { cid: self.cid }, self.context);
+            self.race.push(Box::pin(async move { (place, Said::Late, wait.await) }));
+        }
     }
 
     fn ask_where(&mut self, is_asked: impl Fn(Stand) -> bool) {
@@ -142,7 +181,11 @@ impl<'a> Fetch<'a> {
             let Some(source) = self.search.sources().get(place) else { return };
             let stale = |then: u64| source.generation() > then;
             match self.stands.get(place) {
-                Some(Stand::Lacking(then) | Stand::Failed(then)) if stale(*then) => self.ask(place),
+                Some(Stand::Lacking(then) | Stand::Failed(then) | Stand::Awaited(then))
+                    if stale(*then) =>
+                {
+                    self.ask(place);
+                }
                 _ => {}
             }
         }
@@ -152,14 +195,28 @@ impl<'a> Fetch<'a> {
     fn answered(
         &mut self,
         place: usize,
-        asked_at: Instant,
+        said: Said,
         outcome: Result<Block, FetchError>,
     ) -> Option<Outcome> {
         let source = self.search.sources().get(place)?;
         let stand = self.stands.get_mut(place)?;
-        let then = if let Stand::Asked(then) = stand { *then } else { 0 };
+        let then = match (*stand, said) {
+            (Stand::Asked(then), Said::Asked(_)) => then,
+            (_, Said::Asked(_)) => 0,
+            // Whatever it waited for is gone. Where it is asked anew, that is still to be answered.
+            (now, Said::Late) if outcome.is_err() => {
+                if let Stand::Awaited(then) = now {
+                    *stand = Stand::Lacking(then);
+                }
+                *self.late.get_mut(place)? = false;
+                self.ask_those_with_news();
+                return None;
+            }
+            (_, Said::Late) => 0,
+        };
         match outcome {
             Ok(block) if block.cid().hash() == self.cid.hash() => {
+                let asked_at = if let Said::Asked(at) = said { at } else { self.began };
                 let took = asked_at.elapsed();
                 source.rung.gave(block.data().len(), took);
                 self.search.gave(place, took);
@@ -167,7 +224,7 @@ impl<'a> Fetch<'a> {
             }
             Err(FetchError::NotFound(_)) => {
                 source.rung.lacked();
-                *stand = Stand::Lacking(then);
+                self.await_late(place, then);
             }
             Err(error @ (FetchError::Blocked(_) | FetchError::Store(_))) => {
                 return Some(Err(error));
@@ -184,23 +241,27 @@ impl<'a> Fetch<'a> {
             }
         }
         self.ask_those_with_news();
-        if self.race.is_empty() {
+        if !self.is_asking() {
             // Whoever gave the others has it not.
             self.ask_where(|stand| stand == Stand::Held);
         }
-        if self.race.is_empty() {
+        if !self.is_asking() {
             self.look();
         }
         None
     }
 
     fn look(&mut self) {
+        if self.root_lookup.is_none() {
+            self.root_lookup = self.search.look_for_root(&self.cid);
+            self.ask_those_with_news();
+        }
         if self.lookup.is_none() {
             self.lookup = self.search.look_for(&self.cid);
             // What was found by others a moment ago is there at once.
             self.ask_those_with_news();
             if self.lookup.is_none() {
-                self.search_at = Instant::now() + ASK_AGAIN_EVERY;
+                self.search_at = Instant::now() + SEARCH_AGAIN_EVERY;
             }
         }
     }
@@ -213,38 +274,34 @@ impl<'a> Fetch<'a> {
         if now >= self.search_at {
             self.look();
         }
-        if self.again_at.is_some_and(|at| now >= at) {
-            self.again_at = None;
-            self.ask_where(|stand| matches!(stand, Stand::Lacking(_)));
-        }
     }
 
-    /// Whether nothing is left that could bring the block. Where it is asked for again soon, it is
-    /// noted when.
+    /// Whether nothing is left that could bring the block.
     fn is_over(&mut self) -> bool {
+        if self.is_asking() {
+            return false;
+        }
         self.look();
         let searched = match &self.lookup {
             Some(lookup) => lookup.is_over(),
             None => self.search.is_spent(),
         };
-        if !self.race.is_empty() {
-            return false;
-        }
-        let now = Instant::now();
-        let lacking = self.stands.iter().any(|stand| matches!(stand, Stand::Lacking(_)));
-        let linger = if self.search.lead().is_some() { LINGER_PROVEN } else { LINGER };
-        let lingers = lacking && now < self.began + linger;
-        if lingers {
-            self.again_at.get_or_insert(now + ASK_AGAIN_EVERY);
-        }
-        searched && !lingers
+        let searched = searched && self.root_lookup.as_ref().is_none_or(|root| root.is_over());
+        searched && !self.is_asking() && !self.is_late()
+    }
+
+    /// Whether it is still waited for somebody who comes by the block.
+    fn is_late(&self) -> bool {
+        Instant::now() < self.began + LATE
+            && self.stands.iter().any(|stand| matches!(stand, Stand::Awaited(_)))
     }
 
     /// When something is to be done although nothing has happened.
     fn next_at(&self) -> Instant {
         let held = self.stands.contains(&Stand::Held).then_some(self.all_at);
         let search = self.lookup.is_none().then_some(self.search_at);
-        let soon = [held, search, self.again_at].into_iter().flatten().min();
+        let late = self.is_late().then_some(self.began + LATE);
+        let soon = [held, search, late].into_iter().flatten().min();
         soon.map_or(self.context.deadline, |at| at.min(self.context.deadline))
     }
 

@@ -12,6 +12,7 @@ use crate::block::{Cid, Mh};
 use crate::provider::{ContentRouter, Provider, RouterError};
 use crate::task::Tasks;
 
+use super::givers::Givers;
 use super::metrics::Rungs;
 use super::score::Scores;
 use super::search::Search;
@@ -35,6 +36,7 @@ pub(super) struct Lookups {
     rungs: Arc<Rungs>,
     under_way: Arc<Mutex<HashMap<Mh, Weak<Lookup>>>>,
     recent: moka::sync::Cache<Mh, Arc<Finds>>,
+    givers: Givers,
 }
 
 /// A search under way, which ends when nobody holds it any more; or one that is over.
@@ -130,7 +132,8 @@ impl Lookups {
     ) -> Self {
         let recent =
             moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(RECENT).build();
-        Self { router, scores, tasks, rungs, under_way: Arc::default(), recent }
+        let (under_way, givers) = (Arc::default(), Givers::default());
+        Self { router, scores, tasks, rungs, under_way, recent, givers }
     }
 
     /// Who is asked, in words.
@@ -141,6 +144,11 @@ impl Lookups {
     /// What was learned of providers.
     pub(super) fn scores(&self) -> &Scores {
         &self.scores
+    }
+
+    /// Who gave blocks of which root lately.
+    pub(super) fn givers(&self) -> &Givers {
+        &self.givers
     }
 
     /// Joins the search for providers of `cid`, or begins it; `search` is told of each.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::block::{Cid, Missing, Phase};
 use crate::provider::{ADDRESSES_MAX, BlockSource, Met, Provider, ProviderId, SourceSession};
 
+use super::givers::unnamed;
 use super::lookup::{Lookup, Lookups};
 use super::metrics::{Rung, Rungs};
 
@@ -19,6 +21,10 @@ const LOOKUPS_MAX: usize = 3;
 const LOOKUPS_ALL_MAX: usize = 64;
 /// Useful providers that one request is told of.
 const PROVIDERS_MAX: usize = 20;
+/// How long what was told of a provider is not told again: it may have gone since.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long the providers of the root are not searched for again.
+const ROOT_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// The least time that the source which gives a request its blocks has for one by itself.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// How many of its typical times that source has for a block by itself.
@@ -33,6 +39,8 @@ pub(super) struct Search {
     /// Changes when providers were added and when a search ended.
     changed: watch::Sender<()>,
     offers: Mutex<Offers>,
+    /// What the request's content belongs to.
+    root: Option<Cid>,
     lookups: Arc<Lookups>,
 }
 
@@ -49,11 +57,13 @@ pub(super) struct Asked {
 
 #[derive(Default)]
 struct Offers {
-    seen: HashMap<ProviderId, Provider>,
+    seen: HashMap<ProviderId, (Provider, Instant)>,
     useful: usize,
     lookups: Vec<Arc<Lookup>>,
     begun: usize,
     failed: u32,
+    /// The search for providers of the root, and when it was begun.
+    of_root: Option<(Arc<Lookup>, Instant)>,
 }
 
 impl Search {
@@ -61,6 +71,7 @@ impl Search {
         sources: &[Arc<dyn BlockSource>],
         lookups: &Arc<Lookups>,
         rungs: &Rungs,
+        root: Option<&Cid>,
     ) -> Arc<Self> {
         let sources = sources
             .iter()
@@ -72,13 +83,17 @@ impl Search {
                 typical: AtomicU64::new(0),
             })
             .collect();
-        Arc::new(Self {
+        let search = Arc::new(Self {
             sources,
             lead: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
             offers: Mutex::default(),
+            root: root.copied(),
             lookups: Arc::clone(lookups),
-        })
+        });
+        let givers = root.map(|root| lookups.givers().of(root));
+        givers.iter().flatten().for_each(|giver| search.offer(giver));
+        search
     }
 
     pub(super) fn sources(&self) -> &[Asked] {
@@ -119,7 +134,9 @@ impl Search {
         let Some(id) = provider.id() else { return };
         let mut offers = self.lock();
         let known = offers.seen.get(&id);
-        let (Some(news), is_new) = (news(known, provider), known.is_none()) else { return };
+        let (now, is_new) = (Instant::now(), known.is_none());
+        let known = known.filter(|(_, told)| now < *told + TOLD_AGAIN_AFTER);
+        let Some(news) = news(known.map(|(known, _)| known), provider) else { return };
         if is_new && offers.useful >= PROVIDERS_MAX {
             return;
         }
@@ -131,7 +148,7 @@ impl Search {
             }
         }
         offers.useful += usize::from(is_useful && is_new);
-        offers.seen.insert(id, news);
+        offers.seen.insert(id, (news, now));
         drop(offers);
         if is_useful {
             self.tell();
@@ -160,6 +177,26 @@ impl Search {
         Some(lookup)
     }
 
+    /// Searches for providers of the root, for a block below it. `None` for the root itself, and
+    /// where it is not known.
+    pub(super) fn look_for_root(self: &Arc<Self>, cid: &Cid) -> Option<Arc<Lookup>> {
+        let root = self.root.filter(|root| root.hash() != cid.hash())?;
+        let now = Instant::now();
+        if let Some((lookup, begun)) = &self.lock().of_root
+            && (!lookup.is_over() || now < *begun + ROOT_AGAIN_AFTER)
+        {
+            return Some(Arc::clone(lookup));
+        }
+        let lookup = self.lookups.begin(&root, self);
+        self.lock().of_root = Some((Arc::clone(&lookup), now));
+        Some(lookup)
+    }
+
+    /// What the request's content belongs to.
+    pub(super) fn root(&self) -> Option<Cid> {
+        self.root
+    }
+
     /// Whether this request may begin no more searches.
     pub(super) fn is_spent(&self) -> bool {
         self.lock().begun >= LOOKUPS_ALL_MAX
@@ -181,7 +218,9 @@ impl Search {
         let met = self.met();
         let (found, failed) = {
             let offers = self.lock();
-            let failed: u32 = offers.lookups.iter().map(|lookup| lookup.failed()).sum();
+            let of_root = offers.of_root.iter().map(|(lookup, _)| lookup);
+            let lookups = offers.lookups.iter().chain(of_root);
+            let failed = lookups.map(|lookup| lookup.failed()).max().unwrap_or(0);
             (offers.useful, offers.failed.max(failed))
         };
         let found = u32::try_from(found).unwrap_or(u32::MAX);
@@ -219,10 +258,15 @@ impl Asked {
 
 impl Drop for Search {
     fn drop(&mut self) {
-        let scores = self.lookups.scores();
-        for source in &self.sources {
-            scores.learn(source.session.deeds());
+        let deeds: Vec<_> = self.sources.iter().flat_map(|source| source.session.deeds()).collect();
+        if let Some(root) = &self.root {
+            let seen = &self.lock().seen;
+            let gave = deeds.iter().filter(|deed| deed.blocks > 0).map(|deed| &deed.who);
+            let named = |who: &ProviderId| seen.get(who).map(|(provider, _)| provider.clone());
+            let gave = gave.filter_map(|who| named(who).or_else(|| unnamed(who))).collect();
+            self.lookups.givers().gave(root, gave);
         }
+        self.lookups.scores().learn(deeds);
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::block::Cid;
+
 use super::search::Search;
 
 /// What one request brings along on its way through retrieval. A clone is the same session.
@@ -17,6 +19,8 @@ pub struct Session {
 /// What the clones of a session share.
 struct Request {
     trace: Trace,
+    /// What its content belongs to.
+    root: OnceLock<Cid>,
     /// What goes beyond memory and disk, from the first block on that neither has.
     search: OnceLock<Arc<Search>>,
 }
@@ -31,7 +35,8 @@ impl Session {
     /// A session that ends at `deadline`.
     #[must_use]
     pub fn new(deadline: Instant) -> Self {
-        let request = Request { trace: Trace::new(), search: OnceLock::new() };
+        let request =
+            Request { trace: Trace::new(), root: OnceLock::new(), search: OnceLock::new() };
         Self { deadline, local_only: false, request: Arc::new(request) }
     }
 
@@ -39,6 +44,20 @@ impl Session {
     #[must_use]
     pub fn local_only(self) -> Self {
         Self { local_only: true, ..self }
+    }
+
+    /// The same, for content below this root: where a block has no providers of its own, those of
+    /// the root are asked, and its bytes are counted for the root. The first root counts.
+    #[must_use]
+    pub fn below(self, root: &Cid) -> Self {
+        let _ = self.request.root.set(*root);
+        self
+    }
+
+    /// What its content belongs to, where that is known.
+    #[must_use]
+    pub fn root(&self) -> Option<&Cid> {
+        self.request.root.get()
     }
 
     /// When the request no longer waits for anything.

@@ -165,6 +165,7 @@ async fn a_lie_is_as_good_as_nothing_and_absence_is_remembered_briefly() {
     let world = world();
     let (wanted, other) = (block("wanted"), block("other"));
     world.source.on(wanted.cid(), Act::Lie(other));
+    world.source.meets(Met { known: 1, reached: 1, answered: 1, gave: 0 });
     let first = missing(world.get(&wanted).await);
     let asked = world.other.asked();
     let second = missing(world.get(&wanted).await);
@@ -177,14 +178,57 @@ async fn a_lie_is_as_good_as_nothing_and_absence_is_remembered_briefly() {
 async fn what_appears_while_it_is_asked_for_is_found() {
     let world = world();
     let block = block("just provided");
-    let appears = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        world.source.on(block.cid(), Act::Give(block.clone(), millis(1)));
-    };
+    world.source.on(block.cid(), Act::GiveLate(block.clone(), Duration::from_secs(3)));
     let started = Instant::now();
-    let (outcome, ()) = tokio::join!(world.get(&block), appears);
-    assert_eq!(outcome.unwrap(), block);
-    assert!(started.elapsed() < millis(3600), "{:?}", started.elapsed());
+    let waiters = (0..1000).map(|_| world.get(&block));
+    for outcome in futures_util::future::join_all(waiters).await {
+        assert_eq!(outcome.unwrap(), block);
+    }
+    assert_eq!((started.elapsed(), world.source.asked()), (Duration::from_secs(3), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_miss_ends_at_once_when_nothing_can_come_any_more() {
+    let started = Instant::now();
+    let report = missing(world().get(&block("nowhere")).await);
+    assert_eq!(started.elapsed(), Duration::ZERO, "no router, nobody known");
+    let text = "no providers found: no peer is connected, and there is no router to ask";
+    assert!(report.to_string().ends_with(text), "{report}");
+
+    let error = RouterError { router: "test".into(), reason: "it is down".into() };
+    let router = ScriptedRouter::naming(vec![(millis(70), Err(error))]);
+    let world = world_with(Some(&router));
+    let started = Instant::now();
+    missing(world.get(&block("nowhere")).await);
+    assert_eq!(started.elapsed(), millis(70), "when the last router has answered");
+
+    // Whoever gave the other blocks lacks this one, and does not keep the want.
+    let (session, first) = (world.retriever.session(), block("first"));
+    world.source.on(first.cid(), Act::Give(first.clone(), millis(5)));
+    world.retriever.block(first.cid(), &session).await.unwrap();
+    let started = Instant::now();
+    missing(world.retriever.block(block("second").cid(), &session).await);
+    assert_eq!(started.elapsed(), millis(70));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_somebody_may_come_by_it_a_miss_is_told_after_five_seconds() {
+    let world = world();
+    let block = block("kept");
+    world.source.on(block.cid(), Act::Keep);
+    let started = Instant::now();
+    let report = missing(world.get(&block).await);
+    assert!(!report.timed_out);
+    assert_eq!((started.elapsed(), world.source.asked()), (Duration::from_secs(5), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_remembered_of_a_miss_when_there_was_nobody_to_ask() {
+    let world = world();
+    let block = block("early");
+    missing(world.get(&block).await);
+    world.source.on(block.cid(), Act::Give(block.clone(), Duration::ZERO));
+    assert_eq!(world.get(&block).await.unwrap(), block);
 }
 
 #[tokio::test]

@@ -22,6 +22,10 @@ pub enum Act {
     Give(Block, Duration),
     /// Gives the block to a session that was told of a provider; others know nobody.
     GiveOfProvider(Block, Duration),
+    /// Lacks the block, and comes by it after a while: gives it to whoever waits for that.
+    GiveLate(Block, Duration),
+    /// Lacks the block, and keeps the want for good.
+    Keep,
     /// Gives this block, whatever was asked for.
     Lie(Block),
     /// Never answers.
@@ -140,7 +144,26 @@ impl SourceSession for ScriptedSession {
                 Some(Act::Lie(block)) => Ok(block),
                 Some(Act::Stall) => std::future::pending().await,
                 Some(Act::Fail(error)) => Err(error),
-                None => Err(lacks),
+                Some(Act::GiveLate(..) | Act::Keep) | None => Err(lacks),
+            }
+        }
+        .boxed()
+    }
+
+    fn await_late<'a>(
+        &'a self,
+        want: Want,
+        _: &'a FetchContext,
+    ) -> BoxFuture<'a, Result<Block, FetchError>> {
+        let act = self.source.script().acts.get(want.cid.hash()).cloned();
+        async move {
+            match act {
+                Some(Act::GiveLate(block, delay)) => {
+                    tokio::time::sleep(delay).await;
+                    Ok(block)
+                }
+                Some(Act::Keep) => std::future::pending().await,
+                _ => Err(FetchError::NotFound(Box::new(want.cid))),
             }
         }
         .boxed()
@@ -182,6 +205,7 @@ impl Drop for UnderWay {
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedRouter {
     script: Arc<Vec<(Duration, Result<Provider, RouterError>)>>,
+    only: Option<Mh>,
     asked: Arc<AtomicUsize>,
     under_way: Arc<AtomicUsize>,
 }
@@ -191,6 +215,12 @@ impl ScriptedRouter {
     #[must_use]
     pub fn naming(script: Vec<(Duration, Result<Provider, RouterError>)>) -> Self {
         Self { script: Arc::new(script), ..Self::default() }
+    }
+
+    /// The same for this block alone: of others it knows nobody.
+    #[must_use]
+    pub fn of(self, cid: &Cid) -> Self {
+        Self { only: Some(*cid.hash()), ..self }
     }
 
     /// How many searches were begun.
@@ -207,10 +237,16 @@ impl ScriptedRouter {
 }
 
 impl ContentRouter for ScriptedRouter {
-    fn providers(&self, _: &Cid, _: Instant) -> BoxStream<'static, Result<Provider, RouterError>> {
+    fn providers(
+        &self,
+        cid: &Cid,
+        _: Instant,
+    ) -> BoxStream<'static, Result<Provider, RouterError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.under_way.fetch_add(1, Ordering::SeqCst);
-        let begun = (Arc::clone(&self.script), 0, UnderWay(Arc::clone(&self.under_way)));
+        let is_known = self.only.is_none_or(|only| only == *cid.hash());
+        let first = if is_known { 0 } else { self.script.len() };
+        let begun = (Arc::clone(&self.script), first, UnderWay(Arc::clone(&self.under_way)));
         futures_util::stream::unfold(begun, |(script, next, under_way)| async move {
             let (delay, outcome) = script.get(next)?.clone();
             tokio::time::sleep(delay).await;

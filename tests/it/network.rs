@@ -162,3 +162,59 @@ async fn an_address_that_is_taken_is_told_before_anything_is_opened() {
     );
     assert!(walk(dir.path()).iter().all(|path| path.extension().is_none_or(|end| end != "redb")));
 }
+
+/// A command where no node runs, which is on the network for loopback alone.
+fn alone(home: &TempDir, peering: &str) -> std::process::Command {
+    let mut command = program(home.path());
+    command.env_remove("ESTUARY_OFFLINE");
+    for (key, value) in [
+        ("ESTUARY_P2P__PEERING", peering),
+        ("ESTUARY_P2P__BOOTSTRAP", ""),
+        ("ESTUARY_ROUTING__DHT", "off"),
+        ("ESTUARY_ROUTING__DELEGATED", ""),
+    ] {
+        command.env(key, value);
+    }
+    command
+}
+
+#[tokio::test]
+async fn commands_that_read_fetch_from_peers_where_no_node_runs() {
+    let server = spawn(fresh(), &[]);
+    let files = tempfile::tempdir().unwrap();
+    let content = crate::harness::bytes(1_500_000);
+    fs::write(files.path().join("one.bin"), &content).unwrap();
+    fs::write(files.path().join("two.txt"), "two").unwrap();
+    let mut adds = program(server.dir.path());
+    let added = adds.args(["add", "--json"]).arg(files.path()).output().unwrap();
+    let said: Value = serde_json::from_slice(&added.stdout).unwrap_or_else(|_| panic!("{added:?}"));
+    let root = said["cid"].as_str().unwrap_or_else(|| panic!("{said}")).to_owned();
+    let address = addresses(&server).remove(0);
+
+    let home = tempfile::tempdir().unwrap();
+    let ran = |args: &[&str]| {
+        let said = alone(&home, &address).args(args).output().unwrap();
+        assert!(said.status.success(), "{args:?}: {}", String::from_utf8_lossy(&said.stderr));
+        said.stdout
+    };
+    let listed = String::from_utf8(ran(&["ls", &root])).unwrap();
+    assert!(listed.contains("one.bin") && listed.contains("two.txt"), "{listed}");
+    assert!(ran(&["cat", &format!("{root}/one.bin")]) == content);
+    let copy = home.path().join("copy");
+    ran(&["get", &root, "-o", copy.to_str().unwrap()]);
+    assert!(fs::read(copy.join("one.bin")).unwrap() == content);
+    let car = home.path().join("it.car");
+    ran(&["export", &root, "-o", car.to_str().unwrap()]);
+    assert!(fs::metadata(&car).unwrap().len() > 1_500_000);
+
+    // What nobody has is told at once, and offline nobody is asked.
+    let absent = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
+    let began = std::time::Instant::now();
+    let said = alone(&tempfile::tempdir().unwrap(), "").args(["cat", absent]).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.status.success() && text.contains("no peer is connected"), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let said = alone(&home, &address).args(["--offline", "cat", absent]).output().unwrap();
+    assert!(!said.status.success());
+    stop(server).await;
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use libp2p::swarm::StreamProtocol;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::bitswap::PROTOCOLS;
@@ -18,11 +18,13 @@ use super::{Shared, lock};
 
 /// How often it is seen who is late, while something is wanted.
 const TICK: Duration = Duration::from_millis(25);
-/// How often tags of peers are compared with what they gave.
+/// How often it is told who gave blocks.
 const TAGGING: Duration = Duration::from_secs(5);
-/// The tag of peers that gave blocks, and the most it is worth.
+/// The tag of peers that gave blocks, the most that those of one such time add to it, and after
+/// which time it counts half.
 const TAG: &str = "bitswap";
-const TAG_MAX: f64 = 50.0;
+const TAG_STEP_MAX: i32 = 50;
+const TAG_HALF_LIFE: Duration = Duration::from_secs(600);
 
 pub(super) async fn run(
     shared: Arc<Shared>,
@@ -94,11 +96,9 @@ async fn look_at_peers(shared: &Arc<Shared>) {
 
 /// Tells the network of peers what each is worth here, and hears which the operator chose.
 async fn tag(shared: &Arc<Shared>) {
-    let worths = lock(&shared.wants).worths(Instant::now());
-    for (peer, worth) in worths {
-        #[allow(clippy::cast_possible_truncation, reason = "it is at most TAG_MAX")]
-        let weight = worth.min(TAG_MAX).round() as i32;
-        shared.p2p.tag(&peer, TAG, weight);
+    let given = lock(&shared.wants).take_given();
+    for (peer, blocks) in given {
+        shared.p2p.bump(&peer, TAG, blocks.min(TAG_STEP_MAX), TAG_HALF_LIFE);
     }
     let peers = shared.p2p.peers().await;
     let mut wants = lock(&shared.wants);

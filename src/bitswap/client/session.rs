@@ -7,9 +7,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::DropGuard;
 
-use crate::bitswap::wants::{SessionId, Ticket};
+use crate::bitswap::wants::{Patience, SessionId, Ticket};
 use crate::block::{Block, Cid, FetchError, check_cid};
-use crate::provider::{FetchContext, Met, Protocol, Provider, SourceSession, Want};
+use crate::provider::{Deed, FetchContext, Met, Protocol, Provider, SourceSession, Want};
+use crate::traffic::Way;
 
 use super::dials::Dials;
 use super::{Shared, lock};
@@ -32,11 +33,16 @@ impl Session {
         Self { shared, id, dials, _ended: ended.drop_guard() }
     }
 
-    async fn block(&self, cid: Cid, context: &FetchContext) -> Result<Block, FetchError> {
+    async fn block(
+        &self,
+        cid: Cid,
+        patience: Patience,
+        context: &FetchContext,
+    ) -> Result<Block, FetchError> {
         // What cannot be checked is nowhere to be had.
         check_cid(&cid).map_err(|_| FetchError::NotFound(Box::new(cid)))?;
         let started = Instant::now();
-        let mut wait = Wait::begin(self, cid);
+        let mut wait = Wait::begin(self, cid, patience);
         let told = timeout_at(context.deadline, &mut wait.told).await;
         let block = match told {
             Ok(Ok(Some(block))) => block,
@@ -45,6 +51,8 @@ impl Session {
             Err(_) => return Err(FetchError::Timeout(Box::new(cid), started.elapsed())),
         };
         self.shared.metrics.seconds.observe(started.elapsed().as_secs_f64());
+        let bytes = block.data().len() as u64;
+        self.shared.traffic.count(Way::BitswapIn, context.root.as_ref(), bytes);
         // It was matched by its multihash.
         block.with_cid(cid).ok_or_else(|| FetchError::NotFound(Box::new(cid)))
     }
@@ -63,7 +71,15 @@ impl SourceSession for Session {
         want: Want,
         context: &'a FetchContext,
     ) -> BoxFuture<'a, Result<Block, FetchError>> {
-        Box::pin(self.block(want.cid, context))
+        Box::pin(self.block(want.cid, Patience::UntilAllLack, context))
+    }
+
+    fn await_late<'a>(
+        &'a self,
+        want: Want,
+        context: &'a FetchContext,
+    ) -> BoxFuture<'a, Result<Block, FetchError>> {
+        Box::pin(self.block(want.cid, Patience::WhileKept, context))
     }
 
     fn add_provider(&self, provider: &Provider) -> bool {
@@ -85,6 +101,10 @@ impl SourceSession for Session {
     fn met(&self) -> Met {
         lock(&self.shared.wants).met(self.id)
     }
+
+    fn deeds(&self) -> Vec<Deed> {
+        lock(&self.shared.wants).deeds(self.id)
+    }
 }
 
 /// Somebody waits; when that is dropped, nobody does.
@@ -95,11 +115,11 @@ struct Wait {
 }
 
 impl Wait {
-    fn begin(session: &Session, cid: Cid) -> Self {
+    fn begin(session: &Session, cid: Cid, patience: Patience) -> Self {
         let (waiter, told) = oneshot::channel();
         let shared = Arc::clone(&session.shared);
         shared.metrics.wants.inc();
-        let ticket = shared.with(|wants, now| wants.want(session.id, cid, waiter, now));
+        let ticket = shared.with(|wants, now| wants.want(session.id, cid, (waiter, patience), now));
         shared.wanted.notify_one();
         Self { shared, ticket, told }
     }

@@ -13,7 +13,7 @@ use crate::denylist::Denylist;
 use crate::metrics::Registry;
 use crate::p2p::{self, Keypair};
 use crate::provider::{FetchContext, Met, Protocol, Protocols, Provider, Want};
-use crate::testing::MemoryBlockstore;
+use crate::testing::{MemoryBlockstore, traffic};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -42,7 +42,8 @@ impl Node {
         let metrics = super::super::Metrics::register(&Registry::new()).unwrap();
         let (served, denylist) = (Arc::clone(&store), Denylist::default());
         let config = Config::default();
-        let bitswap = Bitswap::start(&p2p, served, denylist, guard(), &config, &tasks, metrics);
+        let bitswap =
+            Bitswap::start(&p2p, served, denylist, guard(), &config, &traffic(), &tasks, metrics);
         Self { _tasks: tasks, p2p, store, bitswap }
     }
 
@@ -98,7 +99,7 @@ async fn provider(p2p: &P2p) -> Provider {
 }
 
 async fn fetch(session: &dyn SourceSession, cid: Cid) -> Result<Block, FetchError> {
-    let context = FetchContext { deadline: Instant::now() + PATIENCE };
+    let context = FetchContext { deadline: Instant::now() + PATIENCE, root: None };
     session.fetch(Want { cid }, &context).await
 }
 
@@ -164,7 +165,7 @@ async fn providers_of_no_use_are_not_taken_in() {
     let tasks = Tasks::new();
     let metrics = Metrics::register(&Registry::new()).unwrap();
     let guard = Guard::new(&crate::network::Config { allow_private: false });
-    let strict = Client::start(start_p2p(&tasks), guard, &tasks, metrics).open();
+    let strict = Client::start(start_p2p(&tasks), guard, traffic(), &tasks, metrics).open();
     assert!(!strict.add_provider(&good), "its addresses are private");
 }
 

@@ -14,6 +14,7 @@ use crate::bitswap::message::{Message, Presence, RawBlock};
 use crate::bitswap::network::{Courier, SendError};
 use crate::block::Block;
 use crate::p2p::PeerId;
+use crate::traffic::Way;
 
 use super::Shared;
 use super::engine::{Held, Job, Line};
@@ -153,6 +154,10 @@ impl Sender {
         let metrics = &self.shared.metrics;
         metrics.blocks.inc_by(sent.keys.len() as u64);
         metrics.bytes.inc_by(sent.block_bytes);
+        if sent.block_bytes > 0 {
+            // Peers do not say which root they are at.
+            self.shared.traffic.count(Way::BitswapOut, None, sent.block_bytes);
+        }
         metrics.messages.inc();
         let have = sent.message.presences.iter().filter(|(_, told)| *told == Presence::Have);
         let have = have.count();

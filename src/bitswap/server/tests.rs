@@ -13,7 +13,7 @@ use crate::denylist;
 use crate::metrics::Registry;
 use crate::network::{self, Guard};
 use crate::p2p::{self, Inbound, Incoming, Keypair, Stream};
-use crate::testing::MemoryBlockstore;
+use crate::testing::{MemoryBlockstore, traffic};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -51,7 +51,8 @@ impl Node {
         let metrics = super::super::Metrics::register(&Registry::new()).unwrap();
         let config = Config { serve };
         let guard = Guard::new(&network::Config { allow_private: true });
-        let bitswap = Bitswap::start(&p2p, served, denylist, guard, &config, &tasks, metrics);
+        let bitswap =
+            Bitswap::start(&p2p, served, denylist, guard, &config, &traffic(), &tasks, metrics);
         Self { tasks, p2p, store, bitswap }
     }
 

@@ -11,8 +11,8 @@ use crate::bitswap::message::WantKind;
 use super::peer::{LATE_FLOOR, Peer};
 use super::session::Session;
 use super::{
-    Asked, BLOCK_ASKED_MAX, BROADCAST_MAX, MOVE_GAIN_MIN, MOVES_MAX, PROBES_MAX, SessionId, Speaks,
-    Want, WantId, Wants,
+    Asked, BLOCK_ASKED_MAX, BROADCAST_MAX, MOVE_GAIN_MIN, MOVES_MAX, PROBES_MAX, Patience,
+    SessionId, Speaks, Want, WantId, Wants,
 };
 
 /// A proven peer for a want.
@@ -170,16 +170,32 @@ impl<W> Wants<W> {
         }
     }
 
-    /// Ends a want that nobody is expected to give.
+    /// Ends the waiting for what nobody is expected to give; those who wait for somebody to come by
+    /// it wait on as long as anybody might.
     fn give_up(&mut self, id: WantId) {
         let Some(want) = self.wants.get(&id) else { return };
         let is_hopeless = !want.is_asked()
             && !self.parked.contains(&id)
             && !self.sessions_of(want).any(Session::is_dialling);
-        if is_hopeless && let Some(want) = self.remove(id, None) {
-            let waiters = want.waiters.into_iter().map(|waiter| waiter.waiter);
-            self.effects.lost.extend(waiters);
+        if is_hopeless {
+            let is_kept = self.is_kept(id, want);
+            let left = self
+                .leave(id, |waiter| !is_kept || waiter.patience == Patience::UntilAllLack)
+                .into_iter()
+                .map(|waiter| waiter.waiter);
+            self.effects.lost.extend(left);
         }
+    }
+
+    /// Whether somebody connected keeps this want on its list, though it lacks the block, or may
+    /// do so once it has said what it speaks.
+    fn is_kept(&self, id: WantId, want: &Want<W>) -> bool {
+        let keeps = |(peer, _): &(PeerId, Asked)| {
+            let known = self.peers.get(peer);
+            known.is_some_and(|known| known.is_open() && known.wantlist.wants(id))
+        };
+        let has_not_said = |known: &Peer| known.is_open() && known.speaks == Speaks::Unknown;
+        want.asked.iter().any(keeps) || self.peers.values().any(has_not_said)
     }
 
     fn ask(&mut self, id: WantId, peer: PeerId, kind: WantKind, now: Instant) {

@@ -88,6 +88,8 @@ pub(super) struct Peer {
     /// The want furthest back that it served.
     furthest_served: Option<WantId>,
     meter: Meter,
+    /// Blocks it gave since that was last asked.
+    given: i32,
     worth: f64,
     worth_at: Option<Instant>,
     unrequested: (u64, u64),
@@ -135,6 +137,11 @@ impl Peer {
         self.worth * (-age * std::f64::consts::LN_2 / WORTH_HALF_LIFE_SECONDS).exp()
     }
 
+    /// Blocks it gave since this was last asked.
+    pub(super) fn take_given(&mut self) -> i32 {
+        std::mem::take(&mut self.given)
+    }
+
     /// How long it will take to send what it is asked for, and `more` bytes.
     pub(super) fn expected(&self, more: u64, now: Instant) -> Duration {
         let bytes = self.pending_bytes + more;
@@ -158,6 +165,15 @@ impl Peer {
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let moving = first as f64 / self.meter.rate().unwrap_or(RATE_GUESS);
         Duration::from_secs_f64(self.meter.latency().unwrap_or(LATENCY_GUESS) + moving).mul_f64(2.0)
+    }
+
+    /// From asking it to the beginning of its answer, and how long `bytes` take it then, as far as
+    /// either was measured.
+    pub(super) fn measured(&self, bytes: u64) -> (Option<Duration>, Duration) {
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        let moving = self.meter.rate().map_or(0.0, |rate| bytes as f64 / rate.max(1.0));
+        let duration = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        (self.meter.latency().map(duration), duration(moving))
     }
 
     /// Whether it is known how fast its blocks come.
@@ -265,6 +281,7 @@ impl Peer {
         self.wantlist.served(id);
         self.heard(now);
         self.furthest_served = self.furthest_served.max(Some(id));
+        self.given = self.given.saturating_add(1);
         self.worth = self.worth(now) + 1.0;
         self.worth_at = Some(now);
         self.unrequested.0 = self.unrequested.0.saturating_sub(1);

@@ -35,8 +35,12 @@ pub(super) struct Member {
     pub(super) answered: bool,
     /// Whether it said HAVE or gave a block in this session.
     pub(super) proven: bool,
-    pub(super) gave: bool,
     pub(super) misses: u32,
+    /// Blocks it gave this session, and their bytes.
+    pub(super) blocks: u32,
+    pub(super) bytes: u64,
+    /// How often it was not reached, was silent, broke off or lied.
+    pub(super) failures: u32,
 }
 
 impl Member {
@@ -87,9 +91,17 @@ impl Session {
         }
     }
 
+    pub(super) fn failed(&mut self, peer: &PeerId) {
+        if let Some(member) = self.members.get_mut(peer) {
+            member.failures = member.failures.saturating_add(1);
+        }
+    }
+
     pub(super) fn gave(&mut self, peer: PeerId, bytes: usize) {
         self.said(peer, true);
-        self.members.entry(peer).or_default().gave = true;
+        let member = self.members.entry(peer).or_default();
+        member.blocks = member.blocks.saturating_add(1);
+        member.bytes += bytes as u64;
         #[allow(clippy::cast_precision_loss, reason = "a block has at most 2 MiB")]
         let bytes = bytes as f64;
         self.block_bytes += SIZE_WEIGHT * (bytes - self.block_bytes);
@@ -104,7 +116,7 @@ impl Session {
             known: count(|_| true),
             reached: count(|member| member.reached),
             answered: count(|member| member.answered),
-            gave: count(|member| member.gave),
+            gave: count(|member| member.blocks > 0),
         }
     }
 }

@@ -47,7 +47,8 @@ impl Table {
     }
 
     fn want(&mut self, session: SessionId, n: u64) -> Ticket {
-        self.wants.want(session, cid(n), u32::try_from(n).unwrap(), self.now)
+        let waiter = (u32::try_from(n).unwrap(), Patience::UntilAllLack);
+        self.wants.want(session, cid(n), waiter, self.now)
     }
 
     fn told(&mut self, n: u8) -> Told {
@@ -133,6 +134,75 @@ fn nobody_known_or_all_lacking_is_not_found_at_once() {
         table.told(n);
     }
     assert!(table.is_clean());
+}
+
+#[test]
+fn who_lacks_a_block_keeps_the_want_and_tells_when_it_comes_by_it() {
+    let mut table = Table::with(&[1, 2]);
+    let session = table.wants.open();
+    let late = (7, Patience::WhileKept);
+    table.wants.want(session, cid(7), late, table.now);
+    let told: Vec<_> = [1, 2].map(|n| (n, table.told(n))).into();
+    let first = asked_for_block(&told, 7);
+    let other = 3 - first;
+    table.says(1, Presence::DontHave, 7);
+    table.says(2, Presence::DontHave, 7);
+    table.want(session, 7);
+    assert_eq!(table.lost(), [7], "who waits for no more than answers has them");
+    assert!(table.told(1).is_empty() && table.told(2).is_empty(), "nobody is asked twice");
+    // Whoever connects meanwhile is asked, too.
+    table.wants.connected(peer(3), Some(Speaks::Presences), table.now);
+    assert_eq!(table.told(3), [('B', 7)]);
+    table.says(3, Presence::DontHave, 7);
+    table.wants.disconnected(peer(first), table.now);
+    table.says(other, Presence::Have, 7);
+    assert_eq!(table.told(other), [('B', 7)]);
+    assert_eq!(table.gives(other, 7), Arrival::Wanted(vec![7]));
+    table.wants.close(session);
+    table.told(3);
+    assert!(table.lost().is_empty() && table.is_clean());
+}
+
+#[test]
+fn a_block_that_all_lack_is_waited_for_no_longer_than_somebody_keeps_the_want() {
+    let mut table = Table::with(&[1]);
+    let session = table.wants.open();
+    table.wants.want(session, cid(7), (7, Patience::WhileKept), table.now);
+    table.told(1);
+    table.says(1, Presence::DontHave, 7);
+    assert!(table.lost().is_empty());
+    table.wants.disconnected(peer(1), table.now);
+    assert_eq!(table.lost(), [7]);
+    // With nobody there is nothing to wait for; whoever has not said what it speaks may yet ask.
+    table.wants.want(session, cid(8), (8, Patience::WhileKept), table.now);
+    assert_eq!(table.lost(), [8]);
+    table.wants.connected(peer(2), None, table.now);
+    table.wants.want(session, cid(9), (9, Patience::WhileKept), table.now);
+    assert!(table.lost().is_empty());
+    table.wants.connected(peer(2), Some(Speaks::Presences), table.now);
+    assert_eq!(table.told(2), [('B', 9)]);
+}
+
+#[test]
+fn deeds_tell_what_each_peer_gave_and_how_it_failed() {
+    let mut table = Table::with(&[1, 2]);
+    let session = table.wants.open();
+    table.wants.named(session, peer(3), table.now);
+    table.wants.not_reached(session, &peer(3), table.now);
+    table.want(session, 1);
+    let told: Vec<_> = [1, 2].map(|n| (n, table.told(n))).into();
+    let first = asked_for_block(&told, 1);
+    table.gives(first, 1);
+    table.want(session, 2);
+    table.wants.disconnected(peer(first), table.now);
+    let deeds = table.wants.deeds(session);
+    let of = |n: u8| {
+        let deed = deeds.iter().find(|deed| deed.who == ProviderId::Peer(peer(n)));
+        deed.map(|deed| (deed.blocks, deed.bytes, deed.failures))
+    };
+    assert_eq!(of(first), Some((1, 256 << 10, 1)), "{deeds:?}");
+    assert_eq!(of(3), Some((0, 0, 1)));
+    assert_eq!(of(3 - first), None, "it did nothing");
 }
 
 #[test]
@@ -232,7 +302,7 @@ fn both_askers_get_the_block_whatever_cid_they_asked_by() {
     let (one, two) = (table.wants.open(), table.wants.open());
     table.want(one, 1);
     let other_codec = Cid::new_v1(codec::DAG_PB, *cid(1).hash());
-    table.wants.want(two, other_codec, 2, table.now);
+    table.wants.want(two, other_codec, (2, Patience::UntilAllLack), table.now);
     assert_eq!(table.told(1).len(), 1);
     assert_eq!(table.gives(1, 1), Arrival::Wanted(vec![1, 2]));
 }

@@ -43,6 +43,11 @@ impl Wantlist {
         !self.changed.is_empty()
     }
 
+    /// Whether this is on it, and not to be withdrawn.
+    pub(super) fn wants(&self, id: WantId) -> bool {
+        self.lines.get(&id).is_some_and(|line| line.wanted.is_some())
+    }
+
     /// Wants whose lines it has.
     pub(super) fn ids(&self) -> Vec<WantId> {
         self.lines.keys().copied().collect()

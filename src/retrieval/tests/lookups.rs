@@ -207,3 +207,56 @@ async fn a_search_ends_when_its_request_leaves() {
     tokio::time::sleep(millis(1)).await;
     assert_eq!((router.asked(), router.under_way()), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn content_whose_root_alone_is_provided_is_found_below_it() {
+    let (root, leaf) = (numbered(0), numbered(1));
+    let router = ScriptedRouter::naming(vec![after(40, &provider())]).of(root.cid());
+    let world = world_with(Some(&router));
+    // The upper blocks are here.
+    world.store.insert([root.clone()]);
+    world.source.on(leaf.cid(), Act::GiveOfProvider(leaf.clone(), millis(10)));
+    let session = world.retriever.session().below(root.cid());
+    world.retriever.block(root.cid(), &session).await.unwrap();
+    let started = Instant::now();
+    assert_eq!(world.retriever.block(leaf.cid(), &session).await.unwrap(), leaf);
+    assert_eq!((started.elapsed(), router.asked()), (millis(50), 2));
+    let other = numbered(2);
+    missing(world.retriever.block(other.cid(), &session).await);
+    assert_eq!(router.asked(), 3, "the root's providers are known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_gave_blocks_of_a_root_lately_is_asked_first() {
+    let (root, leaf, giver) = (numbered(0), numbered(1), provider());
+    let router = ScriptedRouter::naming(vec![after(40, &giver)]).of(root.cid());
+    let world = world_with(Some(&router));
+    world.source.on(root.cid(), Act::GiveOfProvider(root.clone(), millis(10)));
+    world.source.on(leaf.cid(), Act::GiveOfProvider(leaf.clone(), millis(10)));
+    let who = ProviderId::Peer(giver.peer.unwrap());
+    let (latency, busy) = (Some(millis(10)), millis(10));
+    world.source.does(vec![Deed { who, blocks: 1, bytes: 4, busy, latency, failures: 0 }]);
+    let session = world.retriever.session().below(root.cid());
+    world.retriever.block(root.cid(), &session).await.unwrap();
+    drop(session);
+    let session = world.retriever.session().below(root.cid());
+    let started = Instant::now();
+    world.retriever.block(leaf.cid(), &session).await.unwrap();
+    assert_eq!((started.elapsed(), router.asked()), (millis(10), 1), "no router is asked");
+    assert_eq!(world.source.providers(), [giver.clone(), giver]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_named_again_much_later_is_told_again() {
+    let named = provider();
+    let router = ScriptedRouter::naming(vec![after(1, &named)]);
+    let world = world_with(Some(&router));
+    let session = world.retriever.session();
+    for n in 0..3 {
+        missing(world.retriever.block(numbered(n).cid(), &session).await);
+    }
+    assert_eq!(world.source.providers(), [named.clone()]);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    missing(world.retriever.block(numbered(9).cid(), &session).await);
+    assert_eq!(world.source.providers(), [named.clone(), named], "it may have gone since");
+}

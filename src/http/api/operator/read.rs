@@ -1,5 +1,7 @@
 //! What a path names, what a directory holds, and content as the gateway serves it.
 
+use std::future::poll_fn;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -10,9 +12,10 @@ use http::{Uri, header};
 use serde_json::{Value, json};
 
 use crate::block::{Block, Cid, FetchError, codec};
-use crate::gateway;
+use crate::gateway::{self, ReadAhead};
 use crate::http::api::Parts;
 use crate::http::api::error::ApiError;
+use crate::ipld::AtHand;
 use crate::ipld::path::ContentPath;
 use crate::ipld::unixfs::directory::{Entry, ListStep, Lister};
 use crate::ipld::unixfs::{Kind, Node};
@@ -34,15 +37,13 @@ pub(super) async fn content(State(parts): State<Parts>, request: Request) -> Res
 
 /// `GET /stat/…`: what the path names.
 pub(super) async fn stat(State(parts): State<Parts>, uri: Uri) -> Result<Json<Value>, ApiError> {
-    let session = parts.retriever.session();
-    let block = resolve(&parts.retriever, &session, &uri, "/stat/").await?;
+    let (block, _) = resolve(&parts.retriever, &uri, "/stat/").await?;
     Ok(Json(line("", block.cid(), describe(&block))))
 }
 
 /// `GET /ls/…`: a line for each entry, as they are found.
 pub(super) async fn ls(State(parts): State<Parts>, uri: Uri) -> Result<Response, ApiError> {
-    let session = parts.retriever.session();
-    let block = resolve(&parts.retriever, &session, &uri, "/ls/").await?;
+    let (block, session) = resolve(&parts.retriever, &uri, "/ls/").await?;
     let lister = Lister::open(&block)?;
     let lines = entries(parts.retriever.clone(), session.clone(), lister)
         .map(move |entry| {
@@ -61,42 +62,46 @@ pub(super) async fn ls(State(parts): State<Parts>, uri: Uri) -> Result<Response,
 
 async fn resolve(
     retriever: &Retriever,
-    session: &Session,
     uri: &Uri,
     prefix: &str,
-) -> Result<Block, ApiError> {
+) -> Result<(Block, Session), ApiError> {
     let path = uri.path().strip_prefix(prefix).unwrap_or_default();
     let path = ContentPath::parse(&format!("/ipfs/{path}"))?;
+    let session = retriever.session().below(&path.root);
     let mut walk = PathWalk::new(path.root, path.segments);
     loop {
         match walk.step()? {
-            Step::Need(cid) => walk.supply(retriever.block(&cid, session).await?)?,
+            Step::Need(cid) => walk.supply(retriever.block(&cid, &session).await?)?,
             Step::Visit(_) => {}
             Step::Done => break,
         }
     }
     let terminus = walk.terminus().unwrap_or(path.root);
-    Ok(retriever.block(&terminus, session).await?)
+    let block = retriever.block(&terminus, &session).await?;
+    Ok((block, session))
 }
 
-/// The entries of a directory; a sharded one's blocks are fetched on the way.
+/// The entries of a directory; a sharded one's blocks are fetched on the way, and ahead.
 fn entries(
     retriever: Retriever,
     session: Session,
     lister: Lister,
 ) -> impl Stream<Item = Result<Entry, FetchError>> + Send {
+    let ahead = ReadAhead::new(retriever, session);
     futures_util::stream::try_unfold(
-        (retriever, session, lister),
-        |(retriever, session, mut lister): (Retriever, Session, Lister)| async move {
+        (ahead, lister),
+        |(mut ahead, mut lister): (ReadAhead, Lister)| async move {
             loop {
                 match lister.step().map_err(unreadable)? {
                     ListStep::Need(cid) => {
-                        let block = retriever.block(&cid, &session).await?;
+                        let block = poll_fn(|cx| {
+                            let upcoming = |n, at_hand: AtHand<'_>| lister.ahead(n, at_hand);
+                            ahead.poll_block(cx, &cid, upcoming)
+                        });
+                        let block = block.await?;
                         lister.supply(&block).map_err(unreadable)?;
                     }
-                    ListStep::Entry(entry) => {
-                        return Ok(Some((entry, (retriever, session, lister))));
-                    }
+                    ListStep::Entry(entry) => return Ok(Some((entry, (ahead, lister)))),
                     ListStep::Done => return Ok(None),
                 }
             }
