@@ -244,6 +244,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl P2p {
     /// Starts the node, within a runtime.
+    #[allow(clippy::needless_pass_by_value, reason = "each node is made of an identity of its own")]
     pub fn start(
         config: &Config,
         identity: Keypair,

@@ -25,7 +25,7 @@ const MET_MAX: usize = 16;
 /// it that we cannot.
 const DOUBT: Duration = Duration::from_secs(5);
 /// The same where somebody is there who can try it: that takes a while.
-const TRIAL: Duration = Duration::from_secs(20);
+const TRIAL: Duration = Duration::from_secs(10);
 /// What those speak who can try it.
 pub(super) const TRIAL_PROTOCOL: &str = "/libp2p/autonat/2/dial-request";
 /// Wait before a relay that refused or was lost is asked again.

@@ -56,10 +56,11 @@ pub(super) async fn hear(
 /// Answers on the echo protocol for as long as the tasks run.
 pub(super) fn echo(node: &P2p, tasks: &Tasks) {
     let mut incoming = node.accept(&[ECHO]);
-    let streams = tasks.clone();
+    let (streams, stop) = (tasks.clone(), tasks.stop_token());
     tasks.spawn(async move {
-        while let Some(mut inbound) = incoming.next().await {
-            streams.spawn(async move {
+        while let Some(Some(mut inbound)) = stop.run_until_cancelled(incoming.next()).await {
+            let stop = stop.clone();
+            let answer = async move {
                 let mut bytes = [0; 5];
                 while inbound.stream.read_exact(&mut bytes).await.is_ok() {
                     if inbound.stream.write_all(&bytes).await.is_err() {
@@ -67,7 +68,8 @@ pub(super) fn echo(node: &P2p, tasks: &Tasks) {
                     }
                     let _ = inbound.stream.flush().await;
                 }
-            });
+            };
+            streams.spawn(async move { stop.run_until_cancelled(answer).await });
         }
     });
 }

@@ -121,7 +121,7 @@ async fn a_name_is_checked_by_the_address_that_is_dialled() {
             let before = asked();
             let address = format!("/dns4/flips.example/tcp/{}{rest}", trap.port);
             let dial = transport.dial(address.parse().unwrap(), options).unwrap();
-            let error = soon(dial).await.err().expect("it was refused").to_string();
+            let error = soon(dial).await.map(drop).expect_err("it was refused").to_string();
             assert!(error.contains("no public address"), "{turn}: {error}");
             assert_eq!((asked() - before, trap.came()), (1, 0));
         }

@@ -52,6 +52,22 @@ fn addresses_are_grouped_by_who_may_have_them() {
 }
 
 #[test]
+fn a_peer_dialled_by_a_relay_alone_is_told_from_others() {
+    let (mut table, peer, now) = (table(), PeerId::random(), Instant::now());
+    let (circuit, direct) = (at("/ip4/1.2.3.4/tcp/1/p2p-circuit"), at("/ip4/5.6.7.8/tcp/1"));
+    assert!(!table.is_dialled_by_relay_alone(&peer));
+    table.established(id(1), peer, Direction::Outbound, circuit.clone(), now);
+    assert!(table.is_dialled_by_relay_alone(&peer));
+    table.established(id(2), peer, Direction::Outbound, direct, now);
+    assert!(!table.is_dialled_by_relay_alone(&peer));
+    table.closed(id(1), &peer);
+    assert!(!table.is_dialled_by_relay_alone(&peer));
+    let other = PeerId::random();
+    table.established(id(3), other, Direction::Inbound, circuit, now);
+    assert!(!table.is_dialled_by_relay_alone(&other), "the other side dials as if it were dialled");
+}
+
+#[test]
 fn p05_a_flood_of_5000_half_open_connections_of_one_group_leaves_room_for_others() {
     let mut table = table();
     let mut refused = 0;
