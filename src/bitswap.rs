@@ -6,24 +6,20 @@ pub mod network;
 pub mod server;
 mod wants;
 
-use std::sync::Arc;
-
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
 
-use crate::block::{Blockstore, Mh};
-use crate::denylist::Denylist;
+use crate::block::Mh;
 use crate::metrics::Registry;
 use crate::network::Guard;
 use crate::p2p::{P2p, PeerId};
 use crate::task::Tasks;
-use crate::traffic::Traffic;
 
 use message::Message;
 use server::Server;
 
 pub use client::Client;
-pub use server::Ledger;
+pub use server::{Ledger, Parts};
 
 /// The protocols, the newest first.
 pub const PROTOCOLS: [StreamProtocol; 4] = [
@@ -92,25 +88,13 @@ pub struct Bitswap {
 }
 
 impl Bitswap {
-    /// Hears peers from now on, and serves them what is in `store` as the configuration says, save
-    /// what `denylist` blocks. `guard` says which addresses of providers may be dialled; `traffic`
-    /// counts what goes and comes; `tasks` own what runs.
+    /// Hears peers from now on, and serves them what `parts` say. `guard` says which addresses of
+    /// providers may be dialled; `tasks` own what runs.
     #[must_use]
-    pub fn start(
-        p2p: &P2p,
-        store: Arc<dyn Blockstore>,
-        denylist: Denylist,
-        guard: Guard,
-        config: &Config,
-        traffic: &Traffic,
-        tasks: &Tasks,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn start(p2p: &P2p, parts: Parts, guard: Guard, tasks: &Tasks, metrics: Metrics) -> Self {
         let Metrics { heard, server, client } = metrics;
-        let client = Client::start(p2p.clone(), guard, traffic.clone(), tasks, client);
-        let served =
-            server::Parts { store, denylist, serve: config.serve, traffic: traffic.clone() };
-        let server = Server::start(p2p.clone(), served, tasks, server);
+        let client = Client::start(p2p.clone(), guard, parts.traffic.clone(), tasks, client);
+        let server = Server::start(p2p.clone(), parts, tasks, server);
         let bitswap = Self { server, client, metrics: heard };
         let hearing = bitswap.clone();
         network::listen(p2p, tasks, move |peer, message| {

@@ -77,11 +77,13 @@ impl Network {
         let parts = p2p::Parts { guard, metrics: peers, tasks: tasks.clone(), db };
         let p2p = P2p::start(&config.p2p, identity.clone(), parts)?;
 
-        let (served, denylist) = (Arc::new(ground.store.clone()), ground.denylist.clone());
-        let section = &config.bitswap;
-        let traffic = ground.traffic;
-        let bitswap =
-            Bitswap::start(&p2p, served, denylist, guard, section, traffic, tasks, blocks);
+        let served = bitswap::Parts {
+            store: Arc::new(ground.store.clone()),
+            denylist: ground.denylist.clone(),
+            serve: config.bitswap.serve,
+            traffic: ground.traffic.clone(),
+        };
+        let bitswap = Bitswap::start(&p2p, served, guard, tasks, blocks);
         ground.store.tell_of_blocks(bitswap.arrivals());
         let mut sources: Vec<Arc<dyn BlockSource>> = vec![Arc::new(bitswap.client().clone())];
         let http = network::Metrics::register(registry)?;

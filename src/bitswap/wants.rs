@@ -538,7 +538,9 @@ impl<W> Wants<W> {
         want.set(peer, Some(Asked::Lacks));
         let hash = *want.cid.hash();
         for session in want.sessions() {
-            self.sessions.get_mut(&session).map(|session| session.missed(&peer));
+            if let Some(session) = self.sessions.get_mut(&session) {
+                session.missed(&peer);
+            }
         }
         self.withdraw(id, &peer, &hash);
         self.plan(id, now);

@@ -97,10 +97,10 @@ impl Finds {
     }
 
     /// False where there are enough.
-    fn add(&self, provider: Provider) -> bool {
+    fn add(&self, provider: &Provider) -> bool {
         let listeners = {
             let mut state = self.lock();
-            if state.found.contains(&provider) {
+            if state.found.contains(provider) {
                 return true;
             }
             state.found.push(provider.clone());
@@ -108,7 +108,7 @@ impl Finds {
             state.listeners.clone()
         };
         for listener in listeners.iter().filter_map(Weak::upgrade) {
-            listener.offer(&provider);
+            listener.offer(provider);
         }
         self.lock().found.len() < PROVIDERS_MAX
     }
@@ -229,12 +229,12 @@ async fn run(
             if scores.is_doubtful(&provider) {
                 doubtful.push(provider);
             } else if few {
-                few = finds.add(provider);
+                few = finds.add(&provider);
             }
         }
     }
     if finds.lock().found.is_empty() {
-        let _enough = doubtful.into_iter().all(|provider| finds.add(provider));
+        let _enough = doubtful.iter().all(|provider| finds.add(provider));
     }
     let state = finds.lock();
     let outcome = match (state.found.is_empty(), state.failed) {

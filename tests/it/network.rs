@@ -209,7 +209,7 @@ async fn commands_that_read_fetch_from_peers_where_no_node_runs() {
 
     // What nobody has is told at once, and offline nobody is asked.
     let absent = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let said = alone(&tempfile::tempdir().unwrap(), "").args(["cat", absent]).output().unwrap();
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(!said.status.success() && text.contains("no peer is connected"), "{text}");

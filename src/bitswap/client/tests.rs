@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::super::message::{Message, Presence, RawBlock, WantKind};
 use super::super::network::{self, Courier};
-use super::super::{Bitswap, Config, PROTOCOLS};
+use super::super::{Bitswap, PROTOCOLS, Parts, Serve};
 use super::*;
 use crate::block::{Cid, FetchError, codec};
 use crate::denylist::Denylist;
@@ -41,9 +41,9 @@ impl Node {
         let p2p = start_p2p(&tasks);
         let metrics = super::super::Metrics::register(&Registry::new()).unwrap();
         let (served, denylist) = (Arc::clone(&store), Denylist::default());
-        let config = Config::default();
-        let bitswap =
-            Bitswap::start(&p2p, served, denylist, guard(), &config, &traffic(), &tasks, metrics);
+        let serve = Serve::All;
+        let parts = Parts { store: served, denylist, serve, traffic: traffic() };
+        let bitswap = Bitswap::start(&p2p, parts, guard(), &tasks, metrics);
         Self { _tasks: tasks, p2p, store, bitswap }
     }
 

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::super::message::{Dialect, Message, Presence, RawBlock, WantKind};
 use super::super::network::{Budget, Courier, ReadError, Reader};
-use super::super::{Bitswap, Config, PROTOCOLS};
+use super::super::{Bitswap, PROTOCOLS, Parts};
 use super::*;
 use crate::block::{Block, StoreError, codec};
 use crate::denylist;
@@ -49,10 +49,9 @@ impl Node {
         let tasks = Tasks::new();
         let p2p = start_p2p(&tasks);
         let metrics = super::super::Metrics::register(&Registry::new()).unwrap();
-        let config = Config { serve };
         let guard = Guard::new(&network::Config { allow_private: true });
-        let bitswap =
-            Bitswap::start(&p2p, served, denylist, guard, &config, &traffic(), &tasks, metrics);
+        let parts = Parts { store: served, denylist, serve, traffic: traffic() };
+        let bitswap = Bitswap::start(&p2p, parts, guard, &tasks, metrics);
         Self { tasks, p2p, store, bitswap }
     }
 

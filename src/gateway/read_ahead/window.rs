@@ -152,7 +152,7 @@ mod tests {
             }
             assert!(under_way >= BLOCKS_MIN);
         }
-        let most = BYTES_MAX_OF_ALL + (40 * BLOCKS_MIN << 20);
+        let most = BYTES_MAX_OF_ALL + ((40 * BLOCKS_MIN) << 20);
         assert!(of_all.load(Ordering::Relaxed) <= most);
         drop(windows);
         assert_eq!(of_all.load(Ordering::Relaxed), 0);

@@ -255,7 +255,7 @@ async fn a_provider_that_is_named_again_much_later_is_told_again() {
     for n in 0..3 {
         missing(world.retriever.block(numbered(n).cid(), &session).await);
     }
-    assert_eq!(world.source.providers(), [named.clone()]);
+    assert_eq!(world.source.providers(), std::slice::from_ref(&named));
     tokio::time::sleep(Duration::from_secs(6)).await;
     missing(world.retriever.block(numbered(9).cid(), &session).await);
     assert_eq!(world.source.providers(), [named.clone(), named], "it may have gone since");
