@@ -185,11 +185,10 @@ impl Dht {
             let (side, message) = (Arc::clone(side), Arc::clone(&message));
             let begun = async move {
                 let query = Query::begin(&side, &message).await;
-                let answers = stream::unfold((query, side), |(mut query, side)| async move {
+                stream::unfold((query, side), |(mut query, side)| async move {
                     let (peer, answer) = query.as_mut()?.next().await?;
                     Some(((Arc::clone(&side), peer, answer), (query, side)))
-                });
-                answers
+                })
             };
             stream::once(begun).flatten().boxed()
         };
