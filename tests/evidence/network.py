@@ -233,7 +233,7 @@ def crowd(work, rounds, peers=1000, high=900, low=600):
                 fetch.kill()
 
 
-def provide(work, rounds, interval_s=240):
+def provide(work, rounds, interval_s=600):
     """A million CIDs are announced in a private DHT of Estuary servers and a Kubo over a shortened interval, with a restart in the middle. PROVIDE_BLOCKS=N takes fewer."""
     blocks = int(os.environ.get("PROVIDE_BLOCKS", 1_000_000))
     told, cursor = 'estuary_routing_provided_total{outcome="ok"', "estuary_routing_provide_cursor"
