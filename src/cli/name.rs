@@ -25,7 +25,10 @@ pub(super) async fn name(node: &Node, command: Name, out: Output) -> Result<(), 
         Name::Put { name, file } => {
             let asked = request(Method::PUT, &uri("names", &name), Body::from(read(&file)?))?;
             let kept: Value = node.json_of(asked).await?;
-            out.result(&kept, format!("put {} as {}", text(&kept, "value"), text(&kept, "name")))
+            let said = format!("put {} as {}", text(&kept, "value"), text(&kept, "name"));
+            let taken = kept.get("taken").and_then(Value::as_u64).filter(|taken| *taken > 0);
+            let taken = taken.map_or_else(String::new, |taken| format!("; {taken} took it"));
+            out.result(&kept, said + &taken)
         }
         Name::Publish { path, key, lifetime, ttl } => {
             let asked = Publish { path, lifetime: span(&lifetime)?, ttl: span(&ttl)? };

@@ -2,8 +2,9 @@
 //! kad-dht specification).
 //!
 //! As other nodes of IPFS, we have a part in two: one of public addresses, and one of private ones
-//! for networks of one's own. What we ask is plain code over streams: answers are cut to their limits
-//! and freed of what belongs elsewhere before anything is made of them.
+//! for networks of one's own. Both are plain code over streams and no behaviour of the swarm: answers
+//! are cut to their limits and freed of what belongs elsewhere before anything is made of them, and
+//! a lookup asks on only as long as somebody takes its answers.
 
 mod join;
 mod lookup;

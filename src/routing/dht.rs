@@ -1,6 +1,7 @@
 //! The DHT as a router: of content, of peers, and of records of names.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -152,39 +153,49 @@ impl RecordRouter for Dht {
 /// How long the peers of a region are taken for the nearest.
 const REGION_HOLDS: Duration = Duration::from_secs(60);
 
+/// Regions remembered: as many as are announced to at a time, and some.
+const REGIONS_MAX: usize = 8;
+
 /// Announces what we provide in the DHT.
 #[derive(Debug)]
 pub struct DhtAnnouncer {
     dht: Dht,
-    /// The region that was announced to last, and when it was looked up.
-    region: tokio::sync::Mutex<Option<(Region, Instant)>>,
+    /// The regions that were announced to last, and when they were looked up.
+    regions: Mutex<VecDeque<(Region, Instant)>>,
 }
 
 impl DhtAnnouncer {
     /// Announces in this DHT.
     #[must_use]
     pub fn new(dht: Dht) -> Self {
-        Self { dht, region: tokio::sync::Mutex::new(None) }
+        Self { dht, regions: Mutex::default() }
     }
 
     /// The region of a place, looked up anew where it is another or grew old.
     async fn region(&self, key: &[u8]) -> Option<Region> {
-        let held = self.region.lock().await.take();
-        let held = held.filter(|(region, since)| {
-            since.elapsed() < REGION_HOLDS && region.holds(&Position::of(key))
-        });
-        match held {
-            Some((region, since)) => Some(self.keep(region, since).await),
-            None => {
-                let region = self.dht.region(key).await?;
-                Some(self.keep(region, Instant::now()).await)
-            }
+        let position = Position::of(key);
+        let fits = |(region, since): &&(Region, Instant)| {
+            since.elapsed() < REGION_HOLDS && region.holds(&position)
+        };
+        let held = self.regions().iter().find(fits).map(|(region, _)| region.clone());
+        if held.is_some() {
+            return held;
         }
+        let region = self.dht.region(key).await?;
+        self.keep(&position, region.clone());
+        Some(region)
     }
 
-    async fn keep(&self, region: Region, since: Instant) -> Region {
-        *self.region.lock().await = Some((region.clone(), since));
-        region
+    /// Remembers the region of a place.
+    fn keep(&self, position: &Position, region: Region) {
+        let mut regions = self.regions();
+        regions.retain(|(held, _)| !held.holds(position));
+        regions.truncate(REGIONS_MAX - 1);
+        regions.push_front((region, Instant::now()));
+    }
+
+    fn regions(&self) -> MutexGuard<'_, VecDeque<(Region, Instant)>> {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn announce_all(&self, keys: Vec<Vec<u8>>) -> Option<Vec<usize>> {
@@ -196,7 +207,7 @@ impl DhtAnnouncer {
             let (now, later) = rest.split_at(within.max(1));
             if let Some(beside) = now.iter().find(|key| region.is_beside(&Position::of(key))) {
                 region.widen(beside).await;
-                self.keep(region.clone(), Instant::now()).await;
+                self.keep(&Position::of(first), region.clone());
             }
             heard.extend(region.announce(now).await);
             rest = later;

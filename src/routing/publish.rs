@@ -16,7 +16,7 @@ use crate::task::now_unix;
 
 use super::ipns::{Record, Statement};
 use super::name::{Key, Value};
-use super::{Error, Names};
+use super::{Error, Names, Put};
 
 /// Names that are kept published.
 const PUBLISHED_MAX: u64 = 1000;
@@ -45,7 +45,7 @@ pub struct Publication {
     pub key: Key,
     /// Its record.
     pub record: Record,
-    /// Peers and servers that took it; it is kept here and published later where none did.
+    /// Peers and servers that took it; it is kept here all the same where none did.
     pub taken: usize,
 }
 
@@ -140,6 +140,18 @@ impl Names {
         publisher.keep(key, None).await?;
         let taken = self.give(key, &record).await;
         Ok(Publication { key: key.clone(), record, taken })
+    }
+
+    /// Keeps a record that somebody else signed, and gives it to the routers once: its owner keeps it
+    /// published.
+    pub async fn put_and_give(
+        &self,
+        key: &Key,
+        bytes: bytes::Bytes,
+    ) -> Result<(Publication, Put), Error> {
+        let (record, put) = self.put(key, bytes).await?;
+        let taken = self.give(key, &record).await;
+        Ok((Publication { key: key.clone(), record, taken }, put))
     }
 
     async fn give(&self, key: &Key, record: &Record) -> usize {

@@ -31,6 +31,20 @@ def varint(n):
     return bytes([*out, n])
 
 
+def block(n):
+    return hashlib.shake_128(n.to_bytes(8, "little")).digest(BLOCK_BYTES)
+
+
+def block_cid(n):
+    return estuary.raw_cid(block(n))
+
+
+def place(n):
+    """Where a block's key is in the space of the DHT, from 0 to 1."""
+    key = b"\x12\x20" + hashlib.sha256(block(n)).digest()
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
+
+
 def write_car(path, numbers):
     """A CAR of raw leaves, without a root."""
     with open(path, "wb", buffering=4 * MIB) as f:
@@ -38,7 +52,7 @@ def write_car(path, numbers):
         f.write(varint(len(header)) + header)
         head = varint(36 + BLOCK_BYTES) + b"\x01\x55\x12\x20"
         for n in numbers:
-            data = hashlib.shake_128(n.to_bytes(8, "little")).digest(BLOCK_BYTES)
+            data = block(n)
             f.write(head + hashlib.sha256(data).digest() + data)
 
 
@@ -219,31 +233,39 @@ def crowd(work, rounds, peers=1000, high=900, low=600):
                 fetch.kill()
 
 
-def provide(work, rounds, interval_s=900):
-    """A million CIDs are announced in a private DHT over a shortened interval, with a restart in the middle. PROVIDE_BLOCKS=N takes fewer."""
+def provide(work, rounds, interval_s=600):
+    """A million CIDs are announced in a private DHT of Estuary servers and a Kubo over a shortened interval, with a restart in the middle. PROVIDE_BLOCKS=N takes fewer."""
     blocks = int(os.environ.get("PROVIDE_BLOCKS", 1_000_000))
+    told, cursor = 'estuary_routing_provided_total{outcome="ok"', "estuary_routing_provide_cursor"
     with contextlib.ExitStack() as stack:
-        kubos = [Kubo(work, f"dht-{n}", "--dht") for n in range(3)]
-        for one in kubos: stack.enter_context(one)
-        for one in kubos[1:]: one.connect(kubos[0].multiaddr)
-        node = Node(work / "provider", {**network(bootstrap=kubos[0].multiaddr, dht="client"), "ESTUARY_ROUTING__PROVIDE": "all", "ESTUARY_ROUTING__PROVIDE_INTERVAL_S": str(interval_s)})
+        kubo = stack.enter_context(Kubo(work, "kubo", "--dht"))
+        servers = [stack.enter_context(node_of(work, f"server-{n}", network(bootstrap=kubo.multiaddr, dht="server"))) for n in range(4)]
+        node = Node(work / "provider", {**network(bootstrap=kubo.multiaddr, dht="client"), "ESTUARY_ROUTING__PROVIDE": "all", "ESTUARY_ROUTING__PROVIDE_INTERVAL_S": str(interval_s)})
         stack.callback(node.kill)
         offline = Node(node.data_dir)  # fills the store before the network knows of it
         for start in range(0, blocks, 500_000):
             write_car(work / "part.car", range(start, min(start + 500_000, blocks)))
             offline.run("import", "--no-pin", work / "part.car")
-        done, most = 0, 0.0
+        done, since, servers_most = 0, time.monotonic(), 0.0
         for part in (0.5, 1.0):  # until half is announced; then again after a restart, until the rest is
             node.start()
+            before, first = status_field(node.process.pid, "VmRSS"), None
             begun, end = time.monotonic(), time.monotonic() + 2 * interval_s
-            while done + (now := node.metric("estuary_routing_provided_total")) < part * blocks:
+            while done + (now := node.metric(told)) < part * blocks:
                 check(time.monotonic() < end, f"{done + now:,.0f} of {blocks:,} CIDs announced after {time.monotonic() - begun:.0f} s; {node.log()[-500:]}")
-                most = max(most, status_field(node.process.pid, "VmRSS"))
-                time.sleep(1)
+                if first is None and now: first = node.metric(cursor)
+                time.sleep(0.5)
             done += now
-            figure(f"announced {'before' if part < 1 else 'after'} the restart", f"{now:,.0f} CIDs in {time.monotonic() - begun:.0f} s")
+            figure(f"announced {'before' if part < 1 else 'after'} the restart", f"{now:,.0f} CIDs in {time.monotonic() - begun:.0f} s, the walk from {first / 1000:.1%} to {node.metric(cursor) / 1000:.1%}, {node.metric('estuary_routing_provide_lag_seconds'):.0f} s late at its end")
+            figure(f"memory {'before' if part < 1 else 'after'} the restart", f"{before:.0f} MiB at the start, {status_field(node.process.pid, 'VmHWM'):.0f} MiB at most, {status_field(node.process.pid, 'VmRSS'):.0f} MiB at the end")
+            reached = node.metric(cursor) / 1000 if part < 1 else 1
+            sample = [n for n in range(0, blocks, max(1, blocks // 100)) if place(n) < reached]
+            found = sum(node.status["peer_id"] in kubo.ipfs("routing", "findprovs", "-n", "1", block_cid(n)).decode().split() for n in sample)
+            figure(f"found by the Kubo {'half way' if part < 1 else 'at the end'}", f"{found} of {len(sample)} CIDs that the walk has passed")
+            check(found == len(sample), f"the Kubo finds {found} of {len(sample)}")
             check(node.stop() == 0, "the exit status is not 0")
-        figure(f"{blocks:,} CIDs announced over an interval of {interval_s} s", f"{done:,.0f} in all, {done / blocks - 1:.1%} twice because of the restart; {most:.0f} MiB of memory at most")
+        servers_most = max(status_field(server.process.pid, "VmHWM") for server in servers)
+        figure(f"{blocks:,} CIDs announced over an interval of {interval_s} s", f"{done:,.0f} in all, {done / blocks - 1:.1%} twice because of the restart, each to {len(servers) + 1} peers; a server of the DHT had {servers_most:.0f} MiB at most")
         check(done <= 1.1 * blocks, f"{done:,.0f} announcements for {blocks:,} CIDs: the restart began anew")
 
 

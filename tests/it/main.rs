@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod console;
 mod denylist;
+mod dht;
 #[path = "../../src/testing/dns.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is the fake of the unit tests")]
 mod dns_server;

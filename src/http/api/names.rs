@@ -34,13 +34,15 @@ pub(super) async fn put(
     keep(&state.parts.names, &name, body).await.map(Json)
 }
 
-/// Keeps the record that a body holds, and says what it is.
+/// Keeps the record that a body holds and gives it to the routers; says what it is, and how many took
+/// it.
 pub(super) async fn keep(names: &Names, name: &str, body: Body) -> Result<Value, ApiError> {
     let key = key(name)?;
-    let (record, put) = names.put(&key, read(&key, body).await?).await?;
-    let mut kept = model(&key, &record);
+    let (given, put) = names.put_and_give(&key, read(&key, body).await?).await?;
+    let mut kept = model(&key, &given.record);
     if let Value::Object(fields) = &mut kept {
         fields.insert("new".into(), (put == Put::Kept).into());
+        fields.insert("taken".into(), given.taken.into());
     }
     Ok(kept)
 }

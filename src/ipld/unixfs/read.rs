@@ -197,15 +197,15 @@ impl FileReader {
             if found.len() >= n {
                 break;
             }
-            self.look(child, n, at_hand, &mut found);
+            self.look(&child, n, at_hand, &mut found);
         }
         found
     }
 
     /// Adds a child, or those below it where it is at hand.
-    fn look(&self, child: Child, n: usize, at_hand: AtHand<'_>, found: &mut Vec<Cid>) {
+    fn look(&self, child: &Child, n: usize, at_hand: AtHand<'_>, found: &mut Vec<Cid>) {
         let Some(block) = at_hand(&child.cid) else { return found.push(child.cid) };
-        let mut below: Vec<Children> = self.children(&child, &block).into_iter().collect();
+        let mut below: Vec<Children> = self.children(child, &block).into_iter().collect();
         while let Some(children) = below.last_mut()
             && found.len() < n
         {

@@ -2,6 +2,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::*;
 use crate::db;
@@ -33,14 +35,29 @@ fn kept(name: &[u8]) -> Kept {
 #[derive(Default)]
 struct Ear {
     heard: Mutex<HashMap<Vec<u8>, usize>>,
+    /// How many keys it heard of at once.
     batches: Mutex<Vec<usize>>,
     /// After so many keys, nobody is there any more.
     patience: Mutex<Option<usize>>,
+    /// How often it was told of keys, whether it heard or not.
+    told: watch::Sender<usize>,
+}
+
+impl Ear {
+    fn patient(keys: usize) -> Arc<Self> {
+        Arc::new(Self { patience: Mutex::new(Some(keys)), ..Self::default() })
+    }
+
+    /// Waits until it was told so often.
+    async fn told(&self, often: usize) {
+        self.told.subscribe().wait_for(|told| *told >= often).await.unwrap();
+    }
 }
 
 impl Announcer for Ear {
     fn announce(&self, keys: Vec<Vec<u8>>) -> BoxFuture<'_, Option<Vec<usize>>> {
         assert!(keys.iter().map(|key| Position::of(key)).is_sorted(), "in the order of places");
+        self.told.send_modify(|told| *told += 1);
         let mut patience = self.patience.lock().unwrap();
         if let Some(left) = patience.as_mut() {
             match left.checked_sub(keys.len()) {
@@ -84,6 +101,14 @@ impl Story {
     }
 }
 
+/// Time that was paused goes on by `advance` alone until this is dropped, however long the database
+/// takes: it does not leap while something runs on a thread for blocking.
+fn still() -> std::sync::mpsc::Sender<()> {
+    let (held, holding) = std::sync::mpsc::channel();
+    drop(tokio::task::spawn_blocking(move || holding.recv()));
+    held
+}
+
 async fn until(is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -93,57 +118,83 @@ async fn until(is_so: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it comes to be so");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_walk_that_a_restart_broke_off_goes_on_where_it_was() {
     let story = story(10_000);
-    let ear = Arc::new(Ear::default());
-    *ear.patience.lock().unwrap() = Some(4_500);
-    // All is due within a second; then nobody is there any more.
-    let (tasks, _fresh, _) = story.run(&ear, Duration::from_secs(1));
-    until(|| ear.heard.lock().unwrap().len() == 4_000).await;
+    let _still = still();
+    // In the midst of the fifth batch, nobody is there any more.
+    let ear = Ear::patient(4_500);
+    let (tasks, _fresh, _) = story.run(&ear, Duration::ZERO);
+    let book = Book::new(story.db.clone());
+    let mut places: Vec<_> = story.shelf.0.lock().unwrap().keys().cloned().collect();
+    places.sort_unstable_by_key(|key| Position::of(key));
+    let fourth = *Position::of(&places[3_999]).as_bytes();
+    while book.progress().unwrap().at != Some(fourth) {
+        tokio::task::yield_now().await;
+    }
     assert!(tasks.stop(Duration::from_secs(5)).await);
+    assert_eq!(ear.heard.lock().unwrap().len(), 4_000);
 
-    // What was announced in the moment of the stop may be announced once more.
-    let second = Arc::new(Ear::default());
-    *second.patience.lock().unwrap() = Some(6_000 + BATCH_KEYS);
+    // The rest, and then nobody is there for the walk after this one.
+    let second = Ear::patient(6_000);
     let (tasks, _fresh, metrics) = story.run(&second, Duration::ZERO);
-    let twice = || {
-        let (first, second) = (ear.heard.lock().unwrap(), second.heard.lock().unwrap());
-        second.keys().filter(|key| first.contains_key(*key)).count()
-    };
-    let all = || {
-        let twice = twice();
-        4_000 + second.heard.lock().unwrap().len() - twice >= 10_000
-    };
-    until(all).await;
-    assert!(twice() <= BATCH_KEYS);
-    assert_eq!(metrics.keys.get(), 10_000);
+    second.told(6).await;
+    while book.progress().unwrap().at.is_some() {
+        tokio::task::yield_now().await;
+    }
     assert!(tasks.stop(Duration::from_secs(5)).await);
+    let (first, second) = (ear.heard.lock().unwrap(), second.heard.lock().unwrap());
+    assert_eq!(second.len(), 6_000);
+    assert!(first.values().chain(second.values()).all(|heard| *heard == 1));
+    assert!(second.keys().all(|key| !first.contains_key(key)), "none twice");
+    assert_eq!(metrics.keys.get(), 10_000);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn announcing_is_spread_over_the_interval_and_what_is_gone_is_left_out() {
     let story = story(5_000);
+    let mut places: Vec<_> = story.shelf.0.lock().unwrap().keys().cloned().collect();
+    places.sort_unstable_by_key(|key| Position::of(key));
     let ear = Arc::new(Ear::default());
-    let (tasks, _fresh, metrics) = story.run(&ear, Duration::from_secs(10));
-    let started = tokio::time::Instant::now();
-    until(|| metrics.cursor.get() > 100).await;
-    for key in 4_000..5_000u32 {
-        story.shelf.0.lock().unwrap().remove(key.to_be_bytes().as_slice());
+    let interval = Duration::from_secs(10_000);
+    let _still = still();
+    let (tasks, _fresh, metrics) = story.run(&ear, interval);
+    // The walk begins when all has been gathered.
+    while metrics.keys.get() != 5_000 {
+        tokio::task::yield_now().await;
     }
-    until(|| metrics.cursor.get() > 990).await;
-    // The last batch begins at four fifths of the interval.
-    assert!(started.elapsed() > Duration::from_secs(7), "{:?}", started.elapsed());
-    assert!(ear.heard.lock().unwrap().len() < 5_000);
-    assert!(ear.batches.lock().unwrap().iter().all(|keys| *keys <= BATCH_KEYS));
+    let started = Instant::now();
+    let gone: Vec<_> = (4_000..5_000u32).map(|key| key.to_be_bytes().to_vec()).collect();
+    // Each batch at its time; the walk knows when it began to the second.
+    let slack = Duration::from_secs(3);
+    for (before, first) in places.iter().step_by(BATCH_KEYS).enumerate() {
+        if before == 1 {
+            story.shelf.0.lock().unwrap().retain(|key, ()| !gone.contains(key));
+        }
+        let place = Position::of(first);
+        let share = f64::from(u16::from_be_bytes(*place.as_bytes().first_chunk().unwrap()));
+        let due = started + interval.mul_f64(share / 65_536.0);
+        tokio::time::advance(due - slack - Instant::now()).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*ear.told.borrow(), before, "none is early");
+        tokio::time::advance(2 * slack).await;
+        ear.told(before + 1).await;
+    }
     assert!(tasks.stop(Duration::from_secs(5)).await);
+
+    // The first batch was told before they were gone.
+    let heard = ear.heard.lock().unwrap();
+    let still = |at: usize, key: &Vec<u8>| at < BATCH_KEYS || !gone.contains(key);
+    assert!(places.iter().enumerate().all(|(at, key)| heard.contains_key(key) == still(at, key)));
+    assert!(ear.batches.lock().unwrap().iter().all(|keys| *keys <= BATCH_KEYS));
 }
 
 #[tokio::test]
 async fn what_is_new_is_announced_soon_and_waits_where_nobody_is_there() {
     let story = story(0);
-    let deaf = Arc::new(Ear::default());
-    *deaf.patience.lock().unwrap() = Some(0);
+    let deaf = Ear::patient(0);
     let (tasks, fresh, _) = story.run(&deaf, Duration::from_secs(3600));
     let cid: Cid = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy".parse().unwrap();
     story.shelf.0.lock().unwrap().insert(cid.to_bytes(), ());
@@ -173,11 +224,10 @@ fn peak_kib() -> u64 {
 async fn a_million_keys_are_walked_over_a_restart_in_bounded_memory() {
     let story = story(1_000_000);
     let before = peak_kib();
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let mut heard = std::collections::HashSet::new();
     for patience in [500_000, 501_000] {
-        let ear = Arc::new(Ear::default());
-        *ear.patience.lock().unwrap() = Some(patience);
+        let ear = Ear::patient(patience);
         let (tasks, _fresh, _) = story.run(&ear, Duration::from_secs(10));
         let waiting = async {
             while ear.heard.lock().unwrap().len() < 499_000 {

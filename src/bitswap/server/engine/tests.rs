@@ -186,7 +186,7 @@ fn p01_wants_without_end_are_bounded_and_gone_with_their_peers() {
 #[test]
 fn p03_of_2048_wants_all_that_are_there_are_served() {
     let (mut engine, peer) = (Engine::default(), PeerId::random());
-    let is_here = |number: u32| number.wrapping_mul(2_654_435_761) % 3 == 0;
+    let is_here = |number: u32| number.wrapping_mul(2_654_435_761).is_multiple_of(3);
     let wants =
         (0..2048).map(|number| (block(number), if is_here(number) { BIG } else { Held::Absent }));
     engine.hears(peer, wants.collect());

@@ -42,7 +42,7 @@ pub(super) struct PutAsked {
     publish: bool,
 }
 
-/// Keeps a record, and publishes it where that is asked for.
+/// Keeps a record and gives it to the routers: once, or as long as it holds where that is asked for.
 pub(super) async fn put(
     State(parts): State<Parts>,
     Path(name): Path<String>,
