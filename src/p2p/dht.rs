@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt as _};
 use libp2p::{Multiaddr, PeerId};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::network::Guard;
 use crate::task::Tasks;
@@ -80,6 +80,8 @@ impl std::fmt::Debug for Setup {
 #[derive(Debug, Clone)]
 pub struct Dht {
     sides: Arc<[Arc<Side>]>,
+    /// Whether we are still being led in, for the first time.
+    entering: watch::Receiver<bool>,
 }
 
 impl Dht {
@@ -103,8 +105,9 @@ impl Dht {
         }
         let stop = tasks.stop_token();
         tasks.spawn(join::meet(Arc::clone(&sides), p2p.clone(), stop.clone()));
-        tasks.spawn(join::be_led(Arc::clone(&sides), p2p.clone(), bootstrap, stop));
-        Self { sides }
+        let (entered, entering) = watch::channel(!bootstrap.is_empty());
+        tasks.spawn(join::be_led(Arc::clone(&sides), p2p.clone(), bootstrap, entered, stop));
+        Self { sides, entering }
     }
 
     /// Peers in the routing tables: of the DHT of public addresses, and of the one of private ones.
@@ -183,7 +186,10 @@ impl Dht {
         let message = Arc::new(message);
         let of_side = |side: &Arc<Side>| {
             let (side, message) = (Arc::clone(side), Arc::clone(&message));
+            let mut entering = self.entering.clone();
             let begun = async move {
+                // Who asks while the node starts is not told that nobody has it.
+                let _ = entering.wait_for(|entering| !entering).await;
                 let query = Query::begin(&side, &message).await;
                 stream::unfold((query, side), |(mut query, side)| async move {
                     let (peer, answer) = query.as_mut()?.next().await?;

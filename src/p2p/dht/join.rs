@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use libp2p::swarm::StreamProtocol;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -38,11 +39,13 @@ const LEAD_WAIT_MIN: Duration = Duration::from_secs(2);
 /// Longest such wait.
 const LEAD_WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// Has peers lead us in, whenever we know too few. That there is no network is no event.
+/// Has peers lead us in, whenever we know too few. That there is no network is no event. `entered`
+/// hears when the first of them has, or none can.
 pub(super) async fn be_led(
     sides: Arc<[Arc<Side>]>,
     p2p: P2p,
     leaders: Vec<Multiaddr>,
+    entered: watch::Sender<bool>,
     stop: CancellationToken,
 ) {
     let mut wait = LEAD_WAIT_MIN;
@@ -54,9 +57,23 @@ pub(super) async fn be_led(
                 let p2p = p2p.clone();
                 Some(async move { p2p.connect_named(peer, &[address]).await })
             });
+            let mut asked: FuturesUnordered<_> = led.collect();
+            let all = async {
+                let mut led = 0;
+                while let Some(outcome) = asked.next().await {
+                    if outcome.is_ok() {
+                        led += 1;
+                        // It says at once that it is a server.
+                        sleep(GATHER).await;
+                        entered.send_replace(false);
+                    }
+                }
+                entered.send_replace(false);
+                led
+            };
             let led = tokio::select! {
                 () = stop.cancelled() => return,
-                led = join_all(led) => led.iter().filter(|led| led.is_ok()).count(),
+                led = all => led,
             };
             tracing::debug!(led, "asked to be led into the DHT");
             wait = (wait * 2).min(LEAD_WAIT_MAX);

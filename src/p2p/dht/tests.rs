@@ -27,6 +27,13 @@ fn validator() -> Validator {
 }
 
 async fn node(part: Part) -> Node {
+    let node = led_by(part, Vec::new());
+    until(|| async { !node.p2p.addresses().await.is_empty() }).await;
+    node
+}
+
+/// A node that has just been started.
+fn led_by(part: Part, bootstrap: Vec<Multiaddr>) -> Node {
     let tasks = Tasks::new();
     let config = Config {
         listen: Some(vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()]),
@@ -36,10 +43,8 @@ async fn node(part: Part) -> Node {
     let metrics = Metrics::register(&Registry::new()).unwrap();
     let parts = Parts { guard: guard(), metrics, tasks: tasks.clone(), db: None };
     let p2p = P2p::start(&config, Keypair::generate_ed25519(), parts).unwrap();
-    let (bootstrap, validator) = (Vec::new(), validator());
-    let setup = Setup { part, guard: guard(), bootstrap, validator };
+    let setup = Setup { part, guard: guard(), bootstrap, validator: validator() };
     let dht = Dht::start(&p2p, setup, &tasks);
-    until(|| async { !p2p.addresses().await.is_empty() }).await;
     Node { p2p, dht, tasks }
 }
 
@@ -120,6 +125,22 @@ async fn what_one_provides_and_puts_another_finds() {
     let somebody = nodes[7].p2p.peer_id();
     assert!(!client.dht.find_peer(somebody).await.is_empty());
     stop(nodes.into_iter().chain([client])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_while_the_node_starts_is_answered_when_it_is_led_in() {
+    let (nodes, provider) = network(3).await;
+    assert_eq!(provider.provide(b"content").await, 3);
+    let newcomer = led_by(Part::Client, nodes[0].p2p.addresses().await);
+    let found = timeout(PATIENCE, newcomer.dht.providers(b"content").next()).await.unwrap();
+    assert_eq!(found.map(|(peer, _)| peer), Some(provider.p2p.peer_id()));
+
+    // Nobody is there to lead in: the lookup ends.
+    let nobody =
+        "/ip4/127.0.0.1/tcp/60001/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8";
+    let lonely = led_by(Part::Client, vec![nobody.parse().unwrap()]);
+    assert_eq!(timeout(PATIENCE, lonely.dht.providers(b"content").next()).await, Ok(None));
+    stop(nodes.into_iter().chain([provider, newcomer, lonely])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
