@@ -1,6 +1,6 @@
 //! The client: what is wanted goes out to peers, what they answer comes in.
 //!
-//! Who is asked for what is decided in [`wants`](super::wants); here is the I/O around it: one
+//! Who is asked for what is decided in `wants`; here is the I/O around it: one
 //! task a peer that tells it what changed, one that follows connections and time, and the checking
 //! of blocks.
 
