@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use libp2p::swarm::StreamProtocol;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::db::Db;
@@ -235,6 +235,7 @@ pub struct P2p {
     tags: Tags,
     gate: Gate,
     events: broadcast::Sender<PeerEvent>,
+    peered: watch::Receiver<bool>,
 }
 
 /// Why a peer is protected while the operator connects with it.
@@ -358,6 +359,12 @@ impl P2p {
     #[must_use]
     pub fn accept(&self, protocols: &[StreamProtocol]) -> Incoming {
         self.streams.accept(protocols)
+    }
+
+    /// Waits until each peer of `p2p.peering` was dialled once, whatever came of it.
+    pub async fn peered(&self) {
+        // Where the node stops there is nothing to wait for.
+        let _ = self.peered.clone().wait_for(|peered| *peered).await;
     }
 
     /// What happens with peers from now on. Who lags behind gets

@@ -14,7 +14,7 @@ mod session;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::block::Block;
@@ -54,6 +54,8 @@ struct Shared {
     pumps: Mutex<HashMap<PeerId, Arc<Notify>>>,
     /// Wakes the driver when something is wanted.
     wanted: Notify,
+    /// Whether the operator's peers were dialled once since the start.
+    entered: watch::Sender<bool>,
     dials: Semaphore,
     checks: Arc<Semaphore>,
 }
@@ -81,6 +83,7 @@ impl Client {
             wants: Mutex::default(),
             pumps: Mutex::default(),
             wanted: Notify::new(),
+            entered: watch::Sender::new(false),
             dials: Semaphore::new(DIALS_MAX),
             checks: Arc::new(Semaphore::new(CHECKS_MAX)),
         });

@@ -28,6 +28,8 @@ struct Peer {
     wait: Duration,
     /// When it is to be dialled; none while it is connected or being dialled.
     due: Option<Instant>,
+    /// Whether it is known what became of its first dial.
+    tried: bool,
 }
 
 impl Peering {
@@ -36,7 +38,8 @@ impl Peering {
         let mut peers = HashMap::new();
         for address in addresses {
             if let Some(peer) = peer_of(address) {
-                let fresh = || Peer { addresses: Vec::new(), wait: WAIT_MIN, due: Some(now) };
+                let due = Some(now);
+                let fresh = || Peer { addresses: Vec::new(), wait: WAIT_MIN, due, tried: false };
                 peers.entry(peer).or_insert_with(fresh).addresses.push(address.clone());
             }
         }
@@ -67,6 +70,7 @@ impl Peering {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.due = None;
             peer.wait = WAIT_MIN;
+            peer.tried = true;
         }
     }
 
@@ -75,7 +79,13 @@ impl Peering {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.due = Some(now + peer.wait);
             peer.wait = (peer.wait * 2).min(WAIT_MAX);
+            peer.tried = true;
         }
+    }
+
+    /// Whether all were dialled once, with whatever outcome.
+    pub(super) fn all_tried(&self) -> bool {
+        self.peers.values().all(|peer| peer.tried)
     }
 }
 
@@ -103,6 +113,7 @@ mod tests {
         let mut peering = Peering::new(&addresses, start);
         assert_eq!(peering.due(start), [(peer, addresses[..2].to_vec())]);
         assert_eq!(peering.next_due(), None);
+        assert!(!peering.all_tried());
 
         let (mut now, mut waits) = (start, Vec::new());
         for _ in 0..8 {
@@ -114,6 +125,7 @@ mod tests {
             now = due;
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(peering.all_tried());
 
         peering.connected(&peer);
         assert_eq!(peering.next_due(), None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId, Swarm, relay};
 use libp2p_identity::Keypair;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::address_book::AddressBook;
@@ -95,6 +95,7 @@ pub(super) fn start_with(
         tags.protect(peer, peering::REASON);
     }
     let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+    let (peered, when_peered) = watch::channel(peering.all_tried());
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let peer_id = *swarm.local_peer_id();
     let relays = Relays::new(config.relay_client, &config.relays);
@@ -109,12 +110,13 @@ pub(super) fn start_with(
         peers: Default::default(),
         dials: Default::default(),
         peering,
+        peered,
         relays,
         awaited,
         waiting: Vec::new(),
     };
     tasks.spawn(driver.run(tasks.stop_token()));
-    Ok(P2p { peer_id, commands, streams, tags, gate, events })
+    Ok(P2p { peer_id, commands, streams, tags, gate, events, peered: when_peered })
 }
 
 fn build(

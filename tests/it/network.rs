@@ -84,6 +84,29 @@ async fn nodes_meet_by_tcp_quic_and_websocket() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_while_peers_are_being_dialled_waits_for_them() {
+    let listen = "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1,/ip4/127.0.0.1/tcp/0/ws";
+    let server = spawn(fresh(), &[("ESTUARY_P2P__LISTEN", listen)]);
+    let file = server.dir.path().join("file");
+    fs::write(&file, [7; 300_000]).unwrap();
+    let added = program(server.dir.path()).arg("add").arg(&file).arg("--json").output().unwrap();
+    let line = added.stdout.split(|byte| *byte == b'\n').next().unwrap();
+    let cid = serde_json::from_slice::<Value>(line).unwrap()["cid"].as_str().unwrap().to_owned();
+    for address in addresses(&server) {
+        let node = spawn(fresh(), &[("ESTUARY_P2P__PEERING", &address)]);
+        let answer = crate::harness::get(node.gateway, &format!("/ipfs/{cid}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.body.len()),
+            (200, 300_000),
+            "{address} {}",
+            node.said()
+        );
+        stop(node).await;
+    }
+    stop(server).await;
+}
+
+#[tokio::test]
 async fn a_node_keeps_its_identity_in_a_file_of_its_owner() {
     let dir = fresh();
     let first = spawn(Arc::clone(&dir), &[]);

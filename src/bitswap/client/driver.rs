@@ -1,8 +1,10 @@
 //! Follows connections and time.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use libp2p::swarm::StreamProtocol;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -34,6 +36,9 @@ pub(super) async fn run(
     look_at_peers(&shared).await;
     let mut tagging = interval(TAGGING);
     tagging.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let p2p = shared.p2p.clone();
+    let peered = pin!(p2p.peered());
+    let mut peered = peered.fuse();
     loop {
         let is_idle = lock(&shared.wants).len() == 0;
         tokio::select! {
@@ -43,6 +48,11 @@ pub(super) async fn run(
                 Err(RecvError::Lagged(_)) => look_at_peers(&shared).await,
                 Err(RecvError::Closed) => return,
             },
+            () = &mut peered => {
+                // Connections that were made meanwhile may be events still to come.
+                look_at_peers(&shared).await;
+                shared.entered.send_replace(true);
+            }
             () = shared.wanted.notified(), if is_idle => {}
             () = sleep(TICK), if !is_idle => tick(&shared),
             _ = tagging.tick() => tag(&shared).await,

@@ -42,6 +42,9 @@ impl Session {
         // What cannot be checked is nowhere to be had.
         check_cid(&cid).map_err(|_| FetchError::NotFound(Box::new(cid)))?;
         let started = Instant::now();
+        // Who asks while the node starts is not told that there is nobody to ask.
+        let mut entered = self.shared.entered.subscribe();
+        let _ = timeout_at(context.deadline, entered.wait_for(|entered| *entered)).await;
         let mut wait = Wait::begin(self, cid, patience);
         let told = timeout_at(context.deadline, &mut wait.told).await;
         let block = match told {

@@ -10,7 +10,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, ping, relay};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +72,8 @@ pub(super) struct Driver {
     pub(super) peers: HashMap<PeerId, Peer>,
     pub(super) dials: HashMap<PeerId, Dialling>,
     pub(super) peering: Peering,
+    /// Hears when all of them were dialled once.
+    pub(super) peered: watch::Sender<bool>,
     pub(super) relays: Relays,
     /// Listeners that have not said yet where they listen.
     pub(super) awaited: Vec<ListenerId>,
@@ -212,10 +214,17 @@ impl Driver {
         }
     }
 
+    fn tell_peered(&self) {
+        if self.peering.all_tried() {
+            self.peered.send_if_modified(|peered| !std::mem::replace(peered, true));
+        }
+    }
+
     fn dial_failed(&mut self, peer: PeerId, error: &libp2p::swarm::DialError) {
         self.metrics.dials.with_label_values(&[outcome(error)]).inc();
         if !self.swarm.is_connected(&peer) {
             self.peering.lost(&peer, Instant::now());
+            self.tell_peered();
         }
         let Some(dialling) = self.dials.get_mut(&peer) else { return };
         dialling.under_way = dialling.under_way.saturating_sub(1);
@@ -314,6 +323,7 @@ impl Driver {
             pings_missed: 0,
         });
         self.peering.connected(&id);
+        self.tell_peered();
         self.relays.connected(Instant::now());
         if first {
             drop(self.events.send(PeerEvent::Connected(id)));
