@@ -4,8 +4,9 @@
 //! providers is over, and nobody is left who might come by the block and tell. The last is for the
 //! sources to say ([`SourceSession::await_late`](crate::provider::SourceSession::await_late)): a
 //! peer that keeps our want on its list, or has connected and not yet said what it speaks, might;
-//! an HTTP provider that answered 404 will not. Such a wait lasts [`LATE`] from the beginning. With
-//! nobody to ask, a fetch ends at once.
+//! an HTTP provider that answered 404 will not. Such a wait lasts [`LATE`] from the beginning, and
+//! where somebody gave this request blocks before, and may only be slow, [`SLOW`] from when they
+//! were given up. With nobody to ask, a fetch ends at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ const SEARCH_AFTER: Duration = Duration::from_secs(1);
 /// How long it is waited for somebody to come by a block that all have said they lack: it may just
 /// be on its way to whoever we know, or they on their way to us.
 const LATE: Duration = Duration::from_secs(5);
+/// How long it is waited for those who gave blocks of the same request, and were silent for too long.
+const SLOW: Duration = Duration::from_secs(10);
 /// How often it is tried to begin a search, while the request has too many under way.
 const SEARCH_AGAIN_EVERY: Duration = Duration::from_millis(500);
 
@@ -67,6 +70,7 @@ struct Fetch<'a> {
     root_lookup: Option<Arc<Lookup>>,
     /// Where somebody who comes by the block is waited for.
     late: Vec<bool>,
+    late_until: Instant,
     began: Instant,
     /// When those that are held back are asked, and when providers are looked for.
     all_at: Instant,
@@ -96,6 +100,7 @@ impl<'a> Fetch<'a> {
             lookup: None,
             root_lookup: None,
             late: vec![false; search.sources().len()],
+            late_until: began + LATE,
             began,
             all_at: began + patience,
             search_at: began + patience.max(SEARCH_AFTER),
@@ -161,6 +166,9 @@ impl<'a> Fetch<'a> {
             return;
         };
         *stand = Stand::Awaited(then);
+        if source.session.met().gave > 0 {
+            self.late_until = Instant::now() + SLOW;
+        }
         if !std::mem::replace(late, true) {
             let wait = source.session.await_late(Want { cid: self.cid }, self.context);
             self.race.push(Box::pin(async move { (place, Said::Late, wait.await) }));
@@ -292,7 +300,7 @@ impl<'a> Fetch<'a> {
 
     /// Whether it is still waited for somebody who comes by the block.
     fn is_late(&self) -> bool {
-        Instant::now() < self.began + LATE
+        Instant::now() < self.late_until
             && self.stands.iter().any(|stand| matches!(stand, Stand::Awaited(_)))
     }
 
@@ -300,7 +308,7 @@ impl<'a> Fetch<'a> {
     fn next_at(&self) -> Instant {
         let held = self.stands.contains(&Stand::Held).then_some(self.all_at);
         let search = self.lookup.is_none().then_some(self.search_at);
-        let late = self.is_late().then_some(self.began + LATE);
+        let late = self.is_late().then_some(self.late_until);
         let soon = [held, search, late].into_iter().flatten().min();
         soon.map_or(self.context.deadline, |at| at.min(self.context.deadline))
     }

@@ -223,6 +223,17 @@ async fn where_somebody_may_come_by_it_a_miss_is_told_after_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_gave_this_request_blocks_and_falls_silent_is_waited_for_a_while_longer() {
+    let world = world();
+    let block = block("slow");
+    world.source.meets(Met { gave: 1, ..Met::default() });
+    world.source.on(block.cid(), Act::Keep);
+    let started = Instant::now();
+    missing(world.get(&block).await);
+    assert_eq!((started.elapsed(), world.source.asked()), (Duration::from_secs(10), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_remembered_of_a_miss_when_there_was_nobody_to_ask() {
     let world = world();
     let block = block("early");
