@@ -349,7 +349,7 @@ async fn an_endpoint_that_looks_elsewhere_is_told_not_to() {
 }
 
 #[tokio::test]
-async fn s03_redirects_are_not_followed() {
+async fn redirects_are_not_followed() {
     let victim = serving(vec![block(1, 10)]).await;
     for status in ["301 M", "302 F", "303 S", "307 T", "308 P"] {
         let location = format!("Location: {}{}\r\n", victim.url(), asked_for(block(1, 10).cid()));
@@ -362,7 +362,7 @@ async fn s03_redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn s05_other_bytes_and_pages_with_200_ban_an_endpoint() {
+async fn other_bytes_and_pages_with_200_ban_an_endpoint() {
     let (wanted, next) = (block(1, 10), block(2, 10));
     for body in [&b"<html>Not found</html>"[..], b"", &[7; 11]] {
         let server = answering("200 OK", "Content-Type: application/vnd.ipld.raw\r\n", body).await;
@@ -381,7 +381,7 @@ async fn s05_other_bytes_and_pages_with_200_ban_an_endpoint() {
 }
 
 #[tokio::test]
-async fn s05_a_liar_costs_its_neighbours_nothing() {
+async fn a_liar_costs_its_neighbours_nothing() {
     let wanted = block(1, 300_000);
     let liar = answering("200 OK", "", b"lies").await;
     let good = serving(vec![wanted.clone()]).await;
@@ -390,7 +390,7 @@ async fn s05_a_liar_costs_its_neighbours_nothing() {
 }
 
 #[tokio::test]
-async fn s05_an_endless_body_is_cut_at_the_size_of_a_block() {
+async fn an_endless_body_is_cut_at_the_size_of_a_block() {
     for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9000000000\r\n\r\n"]
     {
         let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -414,7 +414,7 @@ async fn s05_an_endless_body_is_cut_at_the_size_of_a_block() {
 }
 
 #[tokio::test]
-async fn s05_a_compressed_body_is_not_opened() {
+async fn a_compressed_body_is_not_opened() {
     let server = answering("200 OK", "Content-Encoding: gzip\r\n", b"\x1f\x8b\x08").await;
     let bench = bench(&[&server]);
     let fetched = bench.fetch(block(1, 10).cid()).await;
@@ -422,7 +422,7 @@ async fn s05_a_compressed_body_is_not_opened() {
 }
 
 #[tokio::test]
-async fn s05_heads_without_end_and_wrong_lengths_are_failures() {
+async fn heads_without_end_and_wrong_lengths_are_failures() {
     let forever = |mut stream: TcpStream| async move {
         loop {
             stream.write_all(b"X-Filler: 0123456789012345678901234567890123456789\r\n").await?;
@@ -452,7 +452,7 @@ async fn s05_heads_without_end_and_wrong_lengths_are_failures() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s05_a_body_of_one_byte_a_second_is_cut() {
+async fn a_body_of_one_byte_a_second_is_cut() {
     let drip = |mut stream: TcpStream| async move {
         loop {
             stream.write_all(b"x").await?;
@@ -468,7 +468,7 @@ async fn s05_a_body_of_one_byte_a_second_is_cut() {
 }
 
 #[tokio::test]
-async fn s05_tls_that_nobody_vouches_for_is_not_spoken() {
+async fn tls_that_nobody_vouches_for_is_not_spoken() {
     let wanted = block(1, 10);
     let (server, _) = secure(vec![wanted.clone()]).await;
     let bench = bench(&[]);
@@ -484,7 +484,7 @@ async fn s05_tls_that_nobody_vouches_for_is_not_spoken() {
 }
 
 #[tokio::test]
-async fn s01_private_addresses_are_not_dialled() {
+async fn private_addresses_are_not_dialled() {
     let server = serving(vec![block(1, 10)]).await;
     let port = server.address.port();
     let bench = bench_where(false, &[]);
@@ -513,7 +513,7 @@ async fn s01_private_addresses_are_not_dialled() {
 }
 
 #[tokio::test]
-async fn s06_a_victim_is_dialled_once_however_many_providers_name_it() {
+async fn a_victim_is_dialled_once_however_many_providers_name_it() {
     let victim = writing("220 mail.example ESMTP\r\n", |_| async { Ok(None) }).await;
     let bench = bench(&[]);
     let port = victim.address.port();

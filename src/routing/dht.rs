@@ -228,7 +228,7 @@ mod tests {
     use crate::testing::ipns::{Draft, keypairs, name_of};
 
     #[test]
-    fn p11_only_records_of_their_names_are_kept_and_never_older_ones() {
+    fn only_records_of_their_names_are_kept_and_never_older_ones() {
         for keypair in keypairs().unwrap() {
             let key = name_of(&keypair).unwrap();
             let value = "/ipfs/bafkqaaa";

@@ -235,7 +235,7 @@ async fn a_dropped_fetch_is_withdrawn_at_the_peer() {
 }
 
 #[tokio::test]
-async fn p10_a_good_peer_serves_promptly_among_thirty_two_silent_ones() {
+async fn a_good_peer_serves_promptly_among_thirty_two_silent_ones() {
     let (one, good) = (Node::new(), Node::new());
     let wanted = block(1, 50_000);
     good.store.insert([wanted.clone()]);
@@ -255,7 +255,7 @@ async fn p10_a_good_peer_serves_promptly_among_thirty_two_silent_ones() {
 }
 
 #[tokio::test]
-async fn p12_a_peer_that_sends_what_nobody_asked_for_is_sent_away() {
+async fn a_peer_that_sends_what_nobody_asked_for_is_sent_away() {
     let one = Node::new();
     let fake = Fake::silent();
     fake.p2p.connect(one.p2p.peer_id(), &provider(&one.p2p).await.addresses).await.unwrap();

@@ -96,9 +96,9 @@ fn with_want(fill: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-/// P-04, as far as it is about one message.
+/// As far as it is about one message.
 #[test]
-fn p04_odd_messages_are_passed_over_or_refused() {
+fn odd_messages_are_passed_over_or_refused() {
     let read = |bytes: Vec<u8>| Message::decode(&bytes.into());
     let nothing = Ok(Message::default());
     let field = |number, bytes: &[u8]| {

@@ -187,9 +187,9 @@ mod tests {
         assert_eq!(reader.next().await.unwrap(), Some(message(20)));
     }
 
-    /// P-06: a length beyond the limit ends the stream; nothing is made room for.
+    /// A length beyond the limit ends the stream; nothing is made room for.
     #[tokio::test(start_paused = true)]
-    async fn p06_lengths_beyond_the_limit_end_the_stream() {
+    async fn lengths_beyond_the_limit_end_the_stream() {
         let too_long: [&[u8]; 4] = [
             &[0xff; 10],
             &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
@@ -202,9 +202,9 @@ mod tests {
         }
     }
 
-    /// P-06: 4 MiB are announced, and a byte comes every second.
+    /// 4 MiB are announced, and a byte comes every second.
     #[tokio::test(start_paused = true)]
-    async fn p06_a_message_that_comes_slowly_is_not_waited_for() {
+    async fn a_message_that_comes_slowly_is_not_waited_for() {
         let announced = bytes(&message(2 << 20));
         let drops: Vec<_> = announced.chunks(1).take(1_000).map(<[u8]>::to_vec).collect();
         let mut reader = reader(drops, Duration::from_secs(1));

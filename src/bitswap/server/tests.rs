@@ -262,9 +262,9 @@ async fn what_is_served_is_a_policy() {
     assert_eq!(node.shared().engine().peers(), [], "nothing is kept, and so nothing is answered");
 }
 
-/// P-01, with real peers: what they wanted goes with them.
+/// What they wanted goes with them.
 #[tokio::test]
-async fn p01_a_peers_wants_go_with_it() {
+async fn a_peers_wants_go_with_it() {
     let node = Node::new();
     let mut peer = Peer::of(&node).await;
     for part in 0..10u32 {
@@ -281,9 +281,9 @@ async fn p01_a_peers_wants_go_with_it() {
     assert!(!node.shared().has_absent.load(Ordering::SeqCst));
 }
 
-/// P-02: a peer wants much and reads nothing.
+/// A peer wants much and reads nothing.
 #[tokio::test]
-async fn p02_who_does_not_read_costs_a_mebibyte_and_loses_its_stream() {
+async fn who_does_not_read_costs_a_mebibyte_and_loses_its_stream() {
     let node = Node::new();
     let cids = node.hold(1_000, 100_000);
     let mut peer = Peer::of(&node).await;
@@ -309,9 +309,9 @@ async fn p02_who_does_not_read_costs_a_mebibyte_and_loses_its_stream() {
     assert_eq!(peer.hears_lines(3).await.0.len(), 3);
 }
 
-/// P-02: many peers want much, read nothing, and hold all memory there is for that.
+/// Many peers want much, read nothing, and hold all memory there is for that.
 #[tokio::test]
-async fn p02_peers_that_do_not_read_make_room_for_one_that_does() {
+async fn peers_that_do_not_read_make_room_for_one_that_does() {
     let node = Node::new();
     let cids = node.hold(2, 2 << 20);
     let mut unread = Vec::new();
@@ -332,9 +332,8 @@ async fn p02_peers_that_do_not_read_make_room_for_one_that_does() {
     assert!(shared.metrics.stalled.get() > 0);
 }
 
-/// P-03, with a real peer.
 #[tokio::test]
-async fn p03_a_peer_of_2048_wants_is_given_all_that_is_there() {
+async fn a_peer_of_2048_wants_is_given_all_that_is_there() {
     let node = Node::new();
     let all: Vec<_> = (0..2048).map(|number| block(number, 3_000)).collect();
     let held: Vec<_> = all.iter().step_by(3).cloned().collect();
@@ -346,9 +345,9 @@ async fn p03_a_peer_of_2048_wants_is_given_all_that_is_there() {
     assert_eq!((blocks.len(), presences.len()), (held.len(), 2048 - held.len()));
 }
 
-/// P-04 and P-06 over real streams: what is none of the protocol ends its stream and nothing else.
+/// What is none of the protocol ends its stream and nothing else.
 #[tokio::test]
-async fn p04_p06_odd_streams_are_closed_and_cost_nobody_else() {
+async fn odd_streams_are_closed_and_cost_nobody_else() {
     let node = Node::new();
     let cids = node.hold(1, 2_000);
     let mut peer = Peer::of(&node).await;
@@ -380,9 +379,9 @@ fn raw(number: u32) -> RawBlock {
     RawBlock::of(block.cid(), block.data().clone())
 }
 
-/// P-14: one peer wants everything; another still gets what it wants, at once.
+/// One peer wants everything; another still gets what it wants, at once.
 #[tokio::test]
-async fn p14_a_peer_that_wants_everything_leaves_others_their_share() {
+async fn a_peer_that_wants_everything_leaves_others_their_share() {
     let node = Node::new();
     let cids = node.hold(1_000, 200_000);
     let mut hog = Peer::of(&node).await;

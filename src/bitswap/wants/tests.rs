@@ -385,7 +385,7 @@ fn a_disconnect_asks_others_and_a_reconnect_tells_all_again() {
 }
 
 #[test]
-fn p12_what_nobody_asked_for_is_borne_within_a_budget() {
+fn what_nobody_asked_for_is_borne_within_a_budget() {
     let mut table = Table::with(&[1, 2]);
     for n in 0..64 {
         assert_eq!(table.gives(1, n), Arrival::Unrequested);

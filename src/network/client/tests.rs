@@ -38,7 +38,7 @@ async fn ask(client: &Client, url: &str) -> Result<Bytes, Error> {
 }
 
 #[tokio::test]
-async fn s02_the_address_that_was_checked_is_the_one_connected_with() {
+async fn the_address_that_was_checked_is_the_one_connected_with() {
     let (first, second) = (saying("first").await, saying("second").await);
     let (resolver, asked) = flipping(vec![vec![first.address], vec![second.address]]);
     let (client, _tasks) = client(true, resolver);
@@ -48,7 +48,7 @@ async fn s02_the_address_that_was_checked_is_the_one_connected_with() {
 }
 
 #[tokio::test]
-async fn s02_names_that_lead_to_private_addresses_are_not_dialled() {
+async fn names_that_lead_to_private_addresses_are_not_dialled() {
     let server = saying("secret").await;
     let port = server.address.port();
     let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
@@ -70,7 +70,7 @@ async fn s02_names_that_lead_to_private_addresses_are_not_dialled() {
 }
 
 #[tokio::test]
-async fn s02_of_a_hundred_addresses_few_are_looked_at() {
+async fn of_a_hundred_addresses_few_are_looked_at() {
     let server = saying("here").await;
     let mut answers: Vec<_> =
         (1..100).map(|last| SocketAddr::from(([127, 0, 3, last], 9))).collect();

@@ -261,7 +261,7 @@ const SPECIAL: &[&str] = &[
 ];
 
 #[test]
-fn s01_every_special_address_is_told_from_public_ones() {
+fn every_special_address_is_told_from_public_ones() {
     assert!(PUBLIC.len() + SPECIAL.len() >= 200);
     let guard = Guard::new(&Config { allow_private: false });
     let open = Guard::new(&Config { allow_private: true });
@@ -278,7 +278,7 @@ fn s01_every_special_address_is_told_from_public_ones() {
 }
 
 #[test]
-fn s04_multiaddrs_are_taken_strictly() {
+fn multiaddrs_are_taken_strictly() {
     let guard = Guard::new(&Config { allow_private: true });
     let check = |address: &str, allowed: bool| {
         let parsed: Multiaddr = address.parse().unwrap_or_else(|_| panic!("{address}"));
@@ -354,7 +354,7 @@ const NETWORKS: &[(u32, u32)] = &[
 
 proptest! {
     #[test]
-    fn s01_an_address_is_public_where_it_is_in_no_special_network(bits: u32) {
+    fn an_address_is_public_where_it_is_in_no_special_network(bits: u32) {
         let special = NETWORKS.iter().any(|(first, length)| (bits ^ first) >> (32 - length) == 0);
         let ip = Ipv4Addr::from(bits);
         prop_assert_eq!(is_public(ip.into()), !special);
@@ -369,7 +369,7 @@ proptest! {
     }
 
     #[test]
-    fn s01_no_address_outside_global_unicast_is_public(bits: u128) {
+    fn no_address_outside_global_unicast_is_public(bits: u128) {
         let ip = Ipv6Addr::from(bits);
         let mapped = ip.to_ipv4_mapped().is_some();
         prop_assert!(bits >> 125 == 1 || mapped || !is_public(ip.into()));

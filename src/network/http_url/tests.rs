@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn s04_urls_are_read_strictly_or_not_at_all() {
+fn urls_are_read_strictly_or_not_at_all() {
     let good = [
         ("https://a.example", "https://a.example"),
         ("https://a.example/", "https://a.example"),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn p11_a_flood_of_keys_is_bounded_and_does_not_push_out_what_is_near() {
+    async fn a_flood_of_keys_is_bounded_and_does_not_push_out_what_is_near() {
         let (mut store, now) = (store(), Instant::now());
         let keys = || (0..20_000u32).map(u32::to_be_bytes);
         let own = Position::of_peer(&peer(0));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn p11_a_key_has_twenty_providers_and_the_newest_stay() {
+    async fn a_key_has_twenty_providers_and_the_newest_stay() {
         let (mut store, now) = (store(), Instant::now());
         for seed in 0..100 {
             store.add_provider(b"key", contact(seed), now + Duration::from_secs(seed.into()));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn p11_only_valid_and_better_records_are_kept() {
+    async fn only_valid_and_better_records_are_kept() {
         let (mut store, now) = (store(), Instant::now());
         assert!(!store.put(b"key", b"other".to_vec(), now));
         assert_eq!(store.get(b"key", now), None);

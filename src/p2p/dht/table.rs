@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn p13_one_group_of_addresses_has_three_places() {
+    async fn one_group_of_addresses_has_three_places() {
         let mut table = Table::new(peer(0));
         let now = Instant::now();
         for seed in 1..100 {

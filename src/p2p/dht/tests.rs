@@ -169,7 +169,7 @@ fn side(node: &Node, scope: Scope, guard: Guard) -> Side {
 }
 
 #[tokio::test]
-async fn p11_a_peer_provides_for_itself_alone() {
+async fn a_peer_provides_for_itself_alone() {
     let node = node(Part::Server).await;
     let side = side(&node, Scope::Wan, Guard::new(&network::Config::default()));
     let (peer, other) = (PeerId::random(), PeerId::random());
@@ -189,7 +189,7 @@ async fn p11_a_peer_provides_for_itself_alone() {
 }
 
 #[tokio::test]
-async fn p11_records_that_are_not_valid_end_the_stream() {
+async fn records_that_are_not_valid_end_the_stream() {
     let node = node(Part::Server).await;
     let side = side(&node, Scope::Lan, guard());
     let peer = PeerId::random();
@@ -206,7 +206,7 @@ async fn p11_records_that_are_not_valid_end_the_stream() {
 }
 
 #[tokio::test]
-async fn p11_private_addresses_and_ourselves_are_dropped_from_answers() {
+async fn private_addresses_and_ourselves_are_dropped_from_answers() {
     let node = node(Part::Client).await;
     let public = side(&node, Scope::Wan, Guard::new(&network::Config::default()));
     let peer = PeerId::random();

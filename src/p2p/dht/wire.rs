@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn p06_a_length_alone_takes_no_memory_and_a_wrong_one_ends_the_stream() {
+    async fn a_length_alone_takes_no_memory_and_a_wrong_one_ends_the_stream() {
         for bytes in [&[0xff; 10][..], &[0xff, 0xff, 0xff, 0x7f], &[0x80, 0x80], &[5, 1, 2]] {
             let read = receive(&mut Cursor::new(bytes.to_vec()), REQUEST_BYTES_MAX).await;
             assert!(read.is_err(), "{bytes:?}");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn p11_lists_are_cut_to_their_limits() {
+    fn lists_are_cut_to_their_limits() {
         let mut message = Message::new(Kind::FindNode, b"key");
         let many = vec!["/ip4/192.0.2.1/tcp/4001"; 1000];
         message.closer = (0..200).map(|seed| contact(seed, &many)).collect();

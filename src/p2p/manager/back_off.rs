@@ -104,7 +104,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn s06_an_endpoint_is_tried_once_in_10_s_and_after_3_failures_once_in_10_minutes() {
+    fn an_endpoint_is_tried_once_in_10_s_and_after_3_failures_once_in_10_minutes() {
         let (mut table, begun) = (BackOff::new(), Instant::now());
         let mut attempts = Vec::new();
         for second in 0..1800 {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn s06_an_endpoint_that_connects_and_then_proves_nothing_is_banned_as_well() {
+    fn an_endpoint_that_connects_and_then_proves_nothing_is_banned_as_well() {
         let (mut table, now) = (BackOff::new(), Instant::now());
         assert_eq!(table.begin(7, now), Ok(()));
         assert_eq!(table.begin(7, now + SECOND), Err(SECOND * 9), "one at a time");

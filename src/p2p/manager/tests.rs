@@ -211,7 +211,7 @@ async fn from(ip: Ipv4Addr, port: u16, tasks: &Tasks) -> Multiaddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p05_5000_half_open_connections_keep_no_protected_peer_out() {
+async fn five_thousand_half_open_connections_keep_no_protected_peer_out() {
     let node = Node::start(|_, _, _| {});
     let (address, tasks) = (node.address().await, Tasks::new());
     let friend = Light::start("127.0.0.2", &tasks).await;
@@ -273,7 +273,7 @@ async fn a_peer_is_reached_by_its_identity_alone_after_a_restart() {
 }
 
 #[tokio::test]
-async fn s06_a_peer_that_was_dialled_in_vain_is_not_dialled_again_at_once() {
+async fn a_peer_that_was_dialled_in_vain_is_not_dialled_again_at_once() {
     let node = Node::start(|_, _, _| {});
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -108,7 +108,7 @@ async fn providers_without_addresses_are_looked_for() {
 /// All of the DHT around the key is hostile: it names many that do not have the content, and never
 /// comes to an end.
 #[tokio::test(start_paused = true)]
-async fn p13_what_the_dht_hides_is_found_by_a_delegated_router() {
+async fn what_the_dht_hides_is_found_by_a_delegated_router() {
     let holder = PeerId::random();
     let lies = (0..100).map(|_| (50, Ok(provider(PeerId::random(), &[AT], "dht")))).collect();
     let honest = vec![(400, Ok(provider(holder, &[ELSEWHERE], "delegated")))];

@@ -158,9 +158,8 @@ fn both_versions_of_a_cid_can_be_wanted() {
     assert_eq!(engine.jobs(&peer), [cid(1), old]);
 }
 
-/// P-01.
 #[test]
-fn p01_wants_without_end_are_bounded_and_gone_with_their_peers() {
+fn wants_without_end_are_bounded_and_gone_with_their_peers() {
     let mut engine = Engine::default();
     let peer = PeerId::random();
     for part in 0..10 {
@@ -182,9 +181,9 @@ fn p01_wants_without_end_are_bounded_and_gone_with_their_peers() {
     assert!(engine.peers.is_empty() && engine.numbers.is_empty());
 }
 
-/// P-03: wants that can be served are never let go of for those that cannot.
+/// Wants that can be served are never let go of for those that cannot.
 #[test]
-fn p03_of_2048_wants_all_that_are_there_are_served() {
+fn of_2048_wants_all_that_are_there_are_served() {
     let (mut engine, peer) = (Engine::default(), PeerId::random());
     let is_here = |number: u32| number.wrapping_mul(2_654_435_761).is_multiple_of(3);
     let wants =

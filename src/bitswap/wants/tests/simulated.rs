@@ -278,7 +278,7 @@ fn a_dead_a_lying_and_a_slow_peer_cost_less_than_a_tenth() {
 }
 
 #[test]
-fn p10_thirty_two_silent_peers_and_a_good_one_and_the_good_one_serves_promptly() {
+fn thirty_two_silent_peers_and_a_good_one_and_the_good_one_serves_promptly() {
     let silent = |_| Far::new(Manner::Silent, 1, MIB);
     let good = Far::new(Manner::Good, 1, 50 * MIB);
     let far: Vec<_> = (0..32).map(silent).chain([good]).collect();

@@ -113,7 +113,7 @@ async fn half_of_them_may_be_dead() {
 }
 
 #[tokio::test]
-async fn p13_peers_that_name_only_each_other_do_not_end_a_lookup_early() {
+async fn peers_that_name_only_each_other_do_not_end_a_lookup_early() {
     let hostile = |seed| if seed >= 180 { Manner::Sybil } else { Manner::Honest };
     let world = World::new(200, hostile);
     for key in 0..20u8 {
@@ -126,7 +126,7 @@ async fn p13_peers_that_name_only_each_other_do_not_end_a_lookup_early() {
 }
 
 #[tokio::test]
-async fn p11_one_answer_of_very_many_peers_is_bounded() {
+async fn one_answer_of_very_many_peers_is_bounded() {
     let mut lookup = Lookup::new(Position::of(b"key"), peer(0), vec![contact(peer(1))]);
     let asked = lookup.next().unwrap();
     let many: Vec<_> =

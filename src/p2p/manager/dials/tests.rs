@@ -69,7 +69,7 @@ fn victim(peer: PeerId) -> Multiaddr {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s06_a_door_named_by_a_thousand_providers_is_knocked_at_once_in_10_s() {
+async fn a_door_named_by_a_thousand_providers_is_knocked_at_once_in_10_s() {
     for answers in [false, true] {
         let (mut transport, most) = paced(answers);
         let dials: Vec<_> =
@@ -81,7 +81,7 @@ async fn s06_a_door_named_by_a_thousand_providers_is_knocked_at_once_in_10_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s06_no_more_than_64_sockets_are_being_connected() {
+async fn no_more_than_64_sockets_are_being_connected() {
     let (mut transport, most) = paced(false);
     let to = |n: usize| format!("/ip4/203.0.{}.{}/tcp/80", n / 256, n % 256).parse().unwrap();
     let dials: Vec<_> = (0..300).map(|n| transport.dial(to(n), OPTIONS).unwrap()).collect();
@@ -105,7 +105,7 @@ async fn protected_peers_and_punched_holes_do_not_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s06_a_door_named_by_a_thousand_peers_behind_relays_is_knocked_at_a_few_times_a_minute() {
+async fn a_door_named_by_a_thousand_peers_behind_relays_is_knocked_at_a_few_times_a_minute() {
     let (mut transport, _) = paced(false);
     let mut knocks = 0;
     for n in 0..1000 {

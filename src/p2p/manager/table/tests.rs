@@ -68,7 +68,7 @@ fn a_peer_dialled_by_a_relay_alone_is_told_from_others() {
 }
 
 #[test]
-fn p05_a_flood_of_5000_half_open_connections_of_one_group_leaves_room_for_others() {
+fn a_flood_of_5000_half_open_connections_of_one_group_leaves_room_for_others() {
     let mut table = table();
     let mut refused = 0;
     for number in 0..5000 {
@@ -81,7 +81,7 @@ fn p05_a_flood_of_5000_half_open_connections_of_one_group_leaves_room_for_others
 }
 
 #[test]
-fn p05_a_flood_of_5000_half_open_connections_of_many_groups_leaves_room_for_protected_peers() {
+fn a_flood_of_5000_half_open_connections_of_many_groups_leaves_room_for_protected_peers() {
     let mut table = table();
     let begun = |table: &mut Table, number, reserved| {
         table.begin(id(number), Direction::Inbound, Some(&apart(number)), reserved)
@@ -98,7 +98,7 @@ fn p05_a_flood_of_5000_half_open_connections_of_many_groups_leaves_room_for_prot
 }
 
 #[test]
-fn p05_5000_established_connections_are_capped_in_all_by_group_and_by_peer() {
+fn five_thousand_connections_are_capped_in_all_by_group_and_by_peer() {
     let mut table = table();
     let taken = (0..5000).filter(|n| inbound(&mut table, *n, &apart(*n)).is_ok()).count();
     assert_eq!((taken, table.len()), (600, 600), "as many as connections_high");
